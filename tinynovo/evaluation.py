@@ -322,7 +322,7 @@ def _by_group(
     for name in sorted(rows, key=lambda name: (len(name.split("-")[0]), name)):
         weight = np.zeros(len(members), dtype=np.int64)
         weight[rows[name]] = 1
-        groups[name] = {"spectra": float(len(rows[name])), **_figures(table, weight)}
+        groups[name] = {"spectra": len(rows[name]), **_figures(table, weight)}
     return groups
 
 

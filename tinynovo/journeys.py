@@ -1,0 +1,239 @@
+"""Journeys: files in, files or figures out.
+
+Knows which rooms a journey passes through and in which order. Does not know argv, the terminal or
+mathematics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from tinynovo.errors import InputError
+from tinynovo.evaluation import Metrics, evaluate
+from tinynovo.peptide import PSM, Peptide
+from tinynovo.readers import read_predictions, read_spectra
+from tinynovo.spectrum import Spectrum
+from tinynovo.writers import open_writer
+
+ROWS_A_WRITE = 64
+"""So many rows are held back at most before they go to disk."""
+
+
+class Sequences(Protocol):
+    """What turns spectra into PSMs: a `tinynovo.sequencing.Sequencer`."""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The resolved configuration."""
+
+    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+        """At least one PSM a spectrum, in input order, rank 1 first."""
+
+
+@dataclass
+class Outcome:
+    """What became of the spectra.
+
+    Attributes
+    ----------
+    spectra, answered : int
+        How many were read, and how many of them were given a peptide.
+    reasons : Counter
+        Why the others were not, with every number written N.
+    complaints : list of InputError
+        What stopped the reading of files.
+    """
+
+    spectra: int = 0
+    answered: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    complaints: list[InputError] = field(default_factory=list)
+
+
+def check_output(output: Path, inputs: Iterable[Path | None]) -> None:
+    """Refuse, before the work, an output that is an input or cannot be written.
+
+    Raises
+    ------
+    InputError
+    """
+    for file in inputs:
+        if file is not None and file.exists() and output.exists() and output.samefile(file):
+            raise InputError("is an input and would be lost", file=output)
+    existed = output.exists()
+    try:
+        output.open("ab").close()
+    except OSError as failure:
+        problem = f"cannot be written: {failure.strerror}"
+        raise InputError(problem, file=output, remedy="name another output") from None
+    if not existed:
+        output.unlink()
+
+
+def sequence_files(
+    sequencer: Sequences,
+    files: Sequence[Path],
+    output: Path,
+    format: str | None,
+    advance: Callable[[int], None],
+) -> Outcome:
+    """Sequence every spectrum of every file.
+
+    A file that breaks off is noted in the outcome; its spectra up to there, and the other files,
+    are sequenced. What is answered is written, also when an error or an interrupt ends the journey.
+
+    Parameters
+    ----------
+    sequencer : Sequences
+    files : sequence of Path
+    output : Path
+    format : str, optional
+        One of `tinynovo.writers.WRITERS`; left out, the output's name says it.
+    advance : callable
+        Told the number of spectra of each batch written.
+    """
+    outcome = Outcome()
+    names = [str(file) for file in files]
+    with open_writer(output, format, files=names, settings=sequencer.settings) as writer:
+        for file in files:
+            spectra = _up_to_damage(file, outcome.complaints)
+            for rows in _handfuls(sequencer.sequence(spectra)):
+                writer.write(rows)
+                advance(_count(outcome, rows))
+    return outcome
+
+
+def _up_to_damage(file: Path, complaints: list[InputError]) -> Iterator[Spectrum]:
+    """Yield what can be read of a file and note what stopped it."""
+    try:
+        yield from read_spectra(file)
+    except InputError as complaint:
+        complaints.append(complaint)
+
+
+def _handfuls(psms: Iterator[PSM]) -> Iterator[list[PSM]]:
+    """Handfuls of rows; those already answered come out before an error or an interrupt."""
+    rows: list[PSM] = []
+    try:
+        for psm in psms:
+            rows.append(psm)
+            if len(rows) == ROWS_A_WRITE:
+                full, rows = rows, []
+                yield full
+    except (Exception, KeyboardInterrupt):
+        yield rows
+        raise
+    yield rows
+
+
+def _count(outcome: Outcome, rows: Iterable[PSM]) -> int:
+    """Add rows to the outcome; return how many spectra they speak of."""
+    best = [psm for psm in rows if psm.rank == 1]
+    for psm in best:
+        outcome.spectra += 1
+        if psm.peptide is None:
+            outcome.reasons[re.sub(r"-?\d+(\.\d+)?", "N", psm.reason)] += 1
+        else:
+            outcome.answered += 1
+    return len(best)
+
+
+def evaluate_files(
+    source: Sequences | Path,
+    files: Sequence[Path],
+    limit: int | None,
+    advance: Callable[[int], None],
+) -> Metrics:
+    """Compare predictions with the labels of labelled files.
+
+    Parameters
+    ----------
+    source : Sequences or Path
+        What sequences the files now, or a file of predictions.
+    files : sequence of Path
+        Labelled MGF or Parquet; more than one are broken down by file.
+    limit : int, optional
+        Only the first so many spectra of each file.
+    advance : callable
+        Told the number of spectra done.
+
+    Raises
+    ------
+    InputError
+        For a spectrum without a readable label and a prediction without a spectrum.
+    """
+    labels = _Labels(files, limit)
+    psms: list[PSM | None] = []
+    if isinstance(source, Path):
+        for _ in labels.spectra():
+            advance(1)
+        psms = _joined(labels, source)
+    else:
+        for psm in source.sequence(labels.spectra()):
+            if psm.rank == 1:
+                psms.append(psm)
+                advance(1)
+    sources = [file for file, _, _ in labels.keys] if len(files) > 1 else None
+    return evaluate(labels.peptides, psms, charges=labels.charges, sources=sources)
+
+
+class _Labels:
+    """What labelled files say of their spectra, noted while the spectra go by."""
+
+    def __init__(self, files: Sequence[Path], limit: int | None) -> None:
+        self.files = files
+        self.limit = limit
+        self.peptides: list[Peptide] = []
+        self.charges: list[int | None] = []
+        self.keys: list[tuple[str, str, int]] = []
+
+    def spectra(self) -> Iterator[Spectrum]:
+        for file in self.files:
+            for spectrum in islice(read_spectra(file), self.limit):
+                self.peptides.append(_label(spectrum))
+                self.charges.append(spectrum.precursor_charge)
+                self.keys.append((file.name, spectrum.identifier, spectrum.index))
+                yield spectrum
+
+
+def _label(spectrum: Spectrum) -> Peptide:
+    place = {"file": spectrum.file, "spectrum": spectrum.identifier}
+    if not spectrum.peptide:
+        remedy = "MGF wants a line SEQ=, Parquet a column proforma"
+        raise InputError("has no label", remedy=remedy, **place)
+    try:
+        return Peptide.parse(spectrum.peptide)
+    except InputError as complaint:
+        raise InputError(complaint.problem, remedy=complaint.remedy, **place) from None
+
+
+def _joined(labels: _Labels, predictions: Path) -> list[PSM | None]:
+    """The best prediction of every labelled spectrum, by its native id or ``index=N``.
+
+    File names are compared, without their folders, only where there are several.
+    """
+    several = len(labels.files) > 1
+    places: dict[tuple[str, str], int] = {}
+    for place, (file, identifier, index) in enumerate(labels.keys):
+        for name in (identifier, f"index={index}"):
+            places.setdefault((file if several else "", name), place)
+    psms: list[PSM | None] = [None] * len(labels.keys)
+    for psm in read_predictions(predictions):
+        key = (Path(psm.file).name if several else "", psm.identifier)
+        if key in places:
+            if psm.rank == 1:
+                psms[places[key]] = psm
+        elif labels.limit is None:
+            raise InputError(
+                "is no spectrum of the labelled files",
+                file=predictions,
+                spectrum=psm.identifier,
+                remedy="evaluate the files that were sequenced",
+            )
+    return psms
