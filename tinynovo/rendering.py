@@ -1,0 +1,277 @@
+"""Rendering: fragment ions with intensities become spectra.
+
+Knows the satellites that ions come with (isotopes, neutral losses, a-ions, immonium ions,
+precursor remnant, reporter ions) and the errors of an instrument. Does not know where peptides
+and intensities come from, nor torch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinynovo.ions import (
+    A_ION,
+    AMMONIA_LOSS,
+    NO_LOSS,
+    NO_TOKEN,
+    PHOSPHO_LOSS,
+    PRECURSOR,
+    TOKEN_IDS,
+    WATER_LOSS,
+    B,
+    Floats,
+    Ints,
+    Ions,
+    PeakList,
+    Precursors,
+    Y,
+    markers,
+    mz_of,
+)
+from tinynovo.masses import ISOTOPE_SPACING
+from tinynovo.spectrum import Spectrum
+
+_AVERAGINE = 5.5e-4
+"""First isotope over monoisotopic peak, per Da: averagine (Senko 1995), near-linear."""
+
+
+class SimulationOptions(BaseModel):
+    """How peptides are drawn and spectra rendered. Intensities are relative to the base peak."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_length: int = Field(7, ge=2, description="fewest residues of a random peptide")
+    max_length: int = Field(30, ge=2, description="most residues of a random peptide")
+    tryptic: float = Field(0.9, ge=0, le=1, description="random peptides that end in K or R")
+    natural: bool = Field(True, description="natural amino-acid frequencies, else uniform")
+    modifications: dict[str, float] = Field(
+        {"C[Carbamidomethyl]": 1.0, "M[Oxidation]": 0.2, "[Acetyl]-": 0.02},
+        description="token of the residue table: how often a random peptide's residue carries it",
+    )
+    conversions: dict[str, float] = Field(
+        {}, description="the same, laid on the plain residues of annotated peptides"
+    )
+    tmt: float = Field(0.0, ge=0, le=1, description="peptides turned into TMT6plex ones")
+
+    doubly_charged: bool = Field(True, description="2+ fragments in heuristic intensities")
+    losses: float = Field(1.0, ge=0, description="scale of neutral-loss satellites")
+    a_ions: float = Field(1.0, ge=0, description="scale of a-ions")
+    immonium: float = Field(1.0, ge=0, description="scale of immonium and reporter ions")
+    precursor: float = Field(1.0, ge=0, description="scale of the precursor remnant")
+    isotopes: float = Field(1.0, ge=0, description="scale of isotope satellites")
+    noise_peaks: float = Field(60.0, ge=0, description="mean count of noise peaks without a bank")
+    dropout: float = Field(0.05, ge=0, lt=1, description="ions lost whatever their intensity")
+    floor: float = Field(0.005, ge=0, lt=1, description="weakest peak seen, without a bank")
+    jitter: float = Field(0.4, ge=0, description="sd of the natural log of intensities")
+    shift_ppm: float = Field(3.0, ge=0, description="sd of a spectrum's common fragment error")
+    peak_ppm: float = Field(3.0, ge=0, description="sd of each peak's own error")
+    precursor_ppm: float = Field(4.0, ge=0, description="sd of the precursor's error")
+    isotope_error: float = Field(0.1, ge=0, le=1, description="precursors 1 or 2 isotopes off")
+    rounded: float = Field(0.3, ge=0, le=1, description="spectra with m/z rounded to 0.01")
+    resolution_ppm: float = Field(12.0, ge=0, description="closer peaks become one; 0: never")
+    min_mz: float = Field(100.0, ge=0, description="lowest m/z recorded")
+    max_peaks: int = Field(250, ge=1, description="most intense peaks kept")
+
+    @classmethod
+    def clean(cls) -> SimulationOptions:
+        """B and y ions of charge 1 and nothing else, at their exact m/z."""
+        off = ("losses", "a_ions", "immonium", "precursor", "isotopes", "noise_peaks", "dropout")
+        errors = ("floor", "jitter", "shift_ppm", "peak_ppm", "precursor_ppm", "isotope_error")
+        zero = dict.fromkeys((*off, *errors, "rounded", "resolution_ppm", "min_mz"), 0.0)
+        return cls.model_validate({**zero, "doubly_charged": False, "max_peaks": 1000})
+
+
+def _lognormal(rng: np.random.Generator, count: int, sigma: float) -> Floats:
+    return np.exp(rng.normal(0.0, sigma, count)) if sigma else np.ones(count)
+
+
+_COUNTED = {
+    WATER_LOSS: ("S", "T", "E", "D"),
+    AMMONIA_LOSS: ("K", "R", "N", "Q"),
+    PHOSPHO_LOSS: ("S[Phospho]", "T[Phospho]"),
+}
+_SHARE = {WATER_LOSS: (0.12, 0.06), AMMONIA_LOSS: (0.10, 0.06), PHOSPHO_LOSS: (0.6, 0.6)}
+"""Loss code: typical share of the parent ion's intensity for b and y ions that can lose it."""
+
+
+def _satellites(
+    ions: Ions, precursors: Precursors, options: SimulationOptions, rng: np.random.Generator
+) -> list[Ions]:
+    """a-ions, and losses of the peptides whose ions are annotated without any."""
+    annotated = np.zeros(len(precursors), bool)
+    annotated[ions.row[ions.loss > 0]] = True
+    whole = (ions.loss == NO_LOSS) & (ions.series != PRECURSOR)
+    parts = []
+    cut = precursors.cut(ions.row, ions.series, ions.ordinal)
+    for loss, losers in _COUNTED.items():
+        if not options.losses:
+            break
+        weights = np.isin(np.arange(NO_TOKEN + 1), [TOKEN_IDS[token] for token in losers])
+        counts = precursors.counts(weights.astype(np.int64))
+        held = counts[ions.row, cut]
+        held = np.where(ions.series == Y, counts[ions.row, -1] - held, held)
+        keep = whole & (held > 0) & ~annotated[ions.row]
+        share = np.where(ions.series == Y, _SHARE[loss][1], _SHARE[loss][0])
+        factor = options.losses * share * _lognormal(rng, ions.row.size, 0.9)
+        parts.append(ions.changed(keep, loss, ions.intensity * factor))
+    if options.a_ions:
+        keep = whole & (ions.series == B) & (ions.charge == 1)
+        share = np.where(ions.ordinal == 2, 0.35, 0.08) * _lognormal(rng, ions.row.size, 0.7)
+        parts.append(ions.changed(keep, A_ION, ions.intensity * options.a_ions * share))
+    return parts
+
+
+def _remnants(precursors: Precursors, options: SimulationOptions, rng: np.random.Generator) -> Ions:
+    """What is left of the precursor, whole or without water or ammonia."""
+    count = len(precursors)
+    losses = np.repeat([NO_LOSS, WATER_LOSS, AMMONIA_LOSS], count)
+    share = np.repeat([0.05, 0.03, 0.02], count) * options.precursor
+    row = np.tile(np.arange(count), 3)
+    series = np.full(row.size, PRECURSOR)
+    intensity = share * _lognormal(rng, row.size, 1.5)
+    return Ions(row, series, np.zeros_like(row), precursors.charge[row], losses, intensity)
+
+
+def _isotopes(
+    ions: Ions, mass: Ints, mz: Floats, count: int, options: SimulationOptions,
+    rng: np.random.Generator,
+) -> list[PeakList]:  # fmt: skip
+    """First and second isotopes, as far as the isolation window let them through."""
+    passed = options.isotopes * rng.uniform(0.2, 1.0, count)[ions.row]
+    ratio = mass * 1e-6 * _AVERAGINE * passed
+    step = ISOTOPE_SPACING / ions.charge
+    first = PeakList(ions.row, mz + step, ions.intensity * ratio)
+    second = PeakList(ions.row, mz + 2 * step, ions.intensity * ratio**2 / 2)
+    return [first, second]
+
+
+def ion_peaks(
+    precursors: Precursors, ions: Ions, options: SimulationOptions, rng: np.random.Generator
+) -> PeakList:
+    """Peaks of ions and all their satellites, at exact m/z."""
+    kept = ions.select(rng.random(ions.row.size) >= options.dropout)
+    jittered = kept.intensity * _lognormal(rng, kept.row.size, options.jitter)
+    kept = Ions(kept.row, kept.series, kept.ordinal, kept.charge, kept.loss, jittered)
+    parts = [kept, *_satellites(kept, precursors, options, rng)]
+    if options.precursor:
+        parts.append(_remnants(precursors, options, rng))
+    every = Ions.join(parts)
+    mass = every.mass(precursors)
+    mz = mz_of(mass, every.charge)
+    peaks = [PeakList(every.row, mz, every.intensity)]
+    if options.isotopes:
+        peaks += _isotopes(every, mass, mz, len(precursors), options, rng)
+    if options.immonium:
+        row, mz, typical = markers(precursors)
+        intensity = options.immonium * typical * _lognormal(rng, row.size, 1.0)
+        peaks.append(PeakList(row, mz, intensity))
+    return PeakList.join(peaks)
+
+
+def record(
+    precursors: Precursors,
+    peaks: PeakList,
+    noise: PeakList,
+    floor: Floats,
+    options: SimulationOptions,
+    rng: np.random.Generator,
+) -> list[Spectrum]:
+    """Let an instrument record peaks: errors, resolution, detection floor, most intense peaks.
+
+    Parameters
+    ----------
+    precursors : Precursors
+    peaks : peaks of ions, m/z exact
+    noise : peaks that already carry errors
+    floor : float64 array, shape (peptides,)
+        Weakest relative intensity seen.
+
+    Returns
+    -------
+    list of Spectrum
+        Labelled, one a peptide, peaks ascending in m/z, base peak 1.
+    """
+    count = len(precursors)
+    shift = rng.normal(0.0, options.shift_ppm, count) if options.shift_ppm else np.zeros(count)
+    error = shift[peaks.row]
+    if options.peak_ppm:
+        error = error + rng.normal(0.0, options.peak_ppm, error.size)
+    peaks = PeakList(peaks.row, peaks.mz * (1 + error * 1e-6), peaks.intensity)
+    peaks = PeakList.join([peaks, noise])
+    base = _row_maximum(peaks, count)
+    seen = (peaks.mz >= options.min_mz) & (peaks.intensity >= (floor * base)[peaks.row])
+    peaks = peaks.select(seen)
+    rounded = rng.random(count) < options.rounded
+    mz = np.where(rounded[peaks.row], np.rint(peaks.mz * 100) / 100, peaks.mz)
+    peaks = PeakList(peaks.row, mz, peaks.intensity)
+    order = np.lexsort((peaks.mz, peaks.row))
+    peaks = _strongest(_merged(peaks.select(order), options.resolution_ppm), options.max_peaks)
+    intensity = peaks.intensity / _row_maximum(peaks, count)[peaks.row]
+    return _spectra(precursors, peaks.row, peaks.mz, intensity, options, rng)
+
+
+def _row_maximum(peaks: PeakList, count: int) -> Floats:
+    """Base peak of every row."""
+    base = np.zeros(count)
+    np.maximum.at(base, peaks.row, peaks.intensity)
+    return base
+
+
+def _merged(peaks: PeakList, ppm: float) -> PeakList:
+    """Sorted peaks, those closer than the resolution summed at their centre of intensity."""
+    if not ppm or peaks.row.size == 0:
+        return peaks
+    new = np.ones(peaks.row.size, bool)
+    close = np.diff(peaks.mz) <= peaks.mz[1:] * ppm * 1e-6
+    new[1:] = ~(close & (np.diff(peaks.row) == 0))
+    begin = np.flatnonzero(new)
+    intensity = np.add.reduceat(peaks.intensity, begin)
+    moment = np.add.reduceat(peaks.intensity * peaks.mz, begin)
+    single = np.diff(np.append(begin, peaks.row.size)) == 1
+    mz = np.where(single, peaks.mz[begin], moment / intensity)
+    return PeakList(peaks.row[begin], mz, intensity)
+
+
+def _strongest(peaks: PeakList, count: int) -> PeakList:
+    """The most intense peaks of every row, order kept."""
+    order = np.lexsort((-peaks.intensity, peaks.row))
+    row = peaks.row[order]
+    rank = np.arange(row.size) - np.searchsorted(row, row)
+    keep = np.zeros(row.size, bool)
+    keep[order[rank < count]] = True
+    return peaks.select(keep)
+
+
+def _spectra(
+    precursors: Precursors, row: Ints, mz: Floats, intensity: Floats,
+    options: SimulationOptions, rng: np.random.Generator,
+) -> list[Spectrum]:  # fmt: skip
+    """Spectrum objects, with the precursor as an instrument records it."""
+    count = len(precursors)
+    exact = mz_of(precursors.mass, precursors.charge)
+    ppm = (
+        rng.normal(0.0, options.precursor_ppm, count) if options.precursor_ppm else np.zeros(count)
+    )
+    late = rng.choice(3, count, p=_isotope_odds(options.isotope_error))
+    recorded = exact * (1 + ppm * 1e-6) + late * ISOTOPE_SPACING / precursors.charge
+    bounds = np.searchsorted(row, np.arange(count + 1)).tolist()
+    charges = precursors.charge.tolist()
+    labels = precursors.labels
+    return [
+        Spectrum(
+            mz[bounds[i] : bounds[i + 1]],
+            intensity[bounds[i] : bounds[i + 1]],
+            precursor,
+            charges[i],
+            identifier=f"index={i}",
+            index=i,
+            peptide=labels[i],
+        )
+        for i, precursor in enumerate(recorded.tolist())
+    ]
+
+
+def _isotope_odds(wrong: float) -> list[float]:
+    """Probabilities that the precursor is recorded 0, 1 or 2 isotopes too heavy."""
+    return [1 - wrong, 0.8 * wrong, 0.2 * wrong]
