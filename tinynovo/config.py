@@ -37,9 +37,21 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-_StrictLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+class _StrictDumper(yaml.SafeDumper):
+    """Quotes what `_StrictLoader` would take for a number, and keeps every text on one line."""
+
+
+_StrictDumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style=None if text.isprintable() else '"'
+    ),
 )
+
+for _side in (_StrictLoader, _StrictDumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+"), list("-+0123456789")
+    )
 
 
 def load(model: type[M], path: Path | None = None, overrides: Sequence[str] = ()) -> M:
@@ -210,8 +222,12 @@ def _lines(options: BaseModel) -> Iterator[str]:
                 yield "-"
                 yield from _indented(item)
         else:
-            text = yaml.safe_dump(
-                plain[name], default_flow_style=True, width=2**31, allow_unicode=True
+            text = yaml.dump(
+                plain[name],
+                Dumper=_StrictDumper,
+                default_flow_style=True,
+                width=2**31,
+                allow_unicode=True,
             )
             yield f"{name}: {text.splitlines()[0]}"
 
