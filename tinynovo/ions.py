@@ -1,6 +1,7 @@
 """Ions: the fragment ions of many peptides at once, as flat arrays.
 
-Knows the exact m/z of every ion of a batch of peptides. Does not know how intense ions are nor
+Knows a batch of peptides as padded token ids, how modifications are laid on them, and the exact
+m/z of every ion. Does not know how intense ions are nor
 how an instrument records them, nor torch.
 
 Fragments are protonated: an ion of neutral mass M and charge z lies at M / z + proton.
@@ -8,7 +9,7 @@ Fragments are protonated: an ion of neutral mass M and charge z lies at M / z + 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,7 @@ TOKEN_IDS = {token: index for index, token in enumerate(TOKENS)}
 _MASSES = np.array([residue.total for residue in residue_table().values()] + [0], np.int64)
 NO_TOKEN = len(TOKENS)
 """Padding of token ids."""
-_N_TERMINAL = np.array([r.n_terminal for r in residue_table().values()] + [False])
+N_TERMINAL = np.array([r.n_terminal for r in residue_table().values()] + [False])
 
 B, Y, PRECURSOR = 0, 1, 2
 """Ion series."""
@@ -113,7 +114,7 @@ class Precursors:
     @property
     def modified(self) -> Ints:
         """1 where the peptide begins with an N-terminal modification, else 0."""
-        return _N_TERMINAL[self.ids[:, 0]].astype(np.int64)
+        return N_TERMINAL[self.ids[:, 0]].astype(np.int64)
 
     @property
     def length(self) -> Ints:
@@ -192,6 +193,40 @@ class Ions:
         return np.asarray(mass - _LOSS_MASSES[self.loss])
 
 
+def modified(ids: Ints, odds: Mapping[str, float], rng: np.random.Generator) -> Ints:
+    """Token ids with modifications laid on plain residues and free N-termini.
+
+    Ammonia is only lost by N-terminal Q and carbamidomethylated C, as in nature.
+    """
+    ids = ids.copy()
+    for token, probability in odds.items():
+        residue = residue_table()[token]
+        if residue.residue:
+            plain = ids == TOKEN_IDS[residue.residue]
+            ids[plain & (rng.random(ids.shape) < probability)] = TOKEN_IDS[token]
+            continue
+        chosen = rng.random(len(ids)) < probability
+        if token == "[Ammonia-loss]-":
+            chosen &= np.isin(ids[:, 0], [TOKEN_IDS[name] for name in ("Q", "C[Carbamidomethyl]")])
+        ids = _begun(ids, chosen, token)
+    return ids
+
+
+def _begun(ids: Ints, chosen: NDArray[np.bool_], token: str) -> Ints:
+    """Token ids with an N-terminal modification put before the chosen rows that have none."""
+    chosen = chosen & ~N_TERMINAL[ids[:, 0]]
+    padding = np.full((len(ids), 1), NO_TOKEN)
+    shifted = np.concatenate([np.full((len(ids), 1), TOKEN_IDS[token]), ids], 1)
+    return np.where(chosen[:, None], shifted, np.concatenate([ids, padding], 1))
+
+
+def tmt_tagged(ids: Ints, chosen: NDArray[np.bool_]) -> Ints:
+    """Token ids of the chosen rows as TMT labelling leaves them: every K and a free N-terminus."""
+    lysine = (ids == TOKEN_IDS["K"]) & chosen[:, None]
+    tagged = np.where(lysine, TOKEN_IDS["K[TMT6plex]"], ids)
+    return _begun(tagged, chosen, "[TMT6plex]-")
+
+
 def mz_of(mass: Ints, charge: Ints) -> Floats:
     """m/z in Th of neutral masses in micro-dalton."""
     return np.asarray(mass * 1e-6 / charge + PROTON)
@@ -203,20 +238,22 @@ def immonium_mz(token: str) -> float:
 
 
 def _marker_table() -> tuple[Ints, Floats, Floats]:
-    """Token, m/z and typical relative intensity of ions that tell a residue is there."""
+    """Token, m/z and typical relative intensity of ions that tell a residue is there.
+
+    The intensities are medians of Orbitrap HCD spectra, 0 where the ion is not seen included.
+    """
     weights = {
-        "F": 0.12, "Y": 0.10, "H": 0.10, "W": 0.06, "Q": 0.03, "K": 0.02, "E": 0.03, "R": 0.01,
-        "M": 0.02, "C[Carbamidomethyl]": 0.03, "M[Oxidation]": 0.02, "Y[Phospho]": 0.15,
+        "F": 0.16, "Y": 0.15, "H": 0.15, "W": 0.09, "Q": 0.05, "E": 0.04, "M": 0.04, "R": 0.04,
+        "K": 0.006, "C[Carbamidomethyl]": 0.04, "Y[Phospho]": 0.15,
     }  # fmt: skip
     rows = [(token, immonium_mz(token), weight) for token, weight in weights.items()]
-    plain = {token: residue_table()[token].total * 1e-6 + PROTON for token in "KQR"}
     rows += [
-        ("K", plain["K"], 0.05),
-        ("Q", plain["Q"], 0.02),
-        ("R", immonium_mz("R") - AMMONIA, 0.02),
+        ("K", residue_table()["K"].total * 1e-6 + PROTON, 0.10),
+        ("Q", residue_table()["Q"].total * 1e-6 + PROTON, 0.015),
+        ("R", immonium_mz("R") - AMMONIA, 0.01),
     ]
     for token in ("[TMT6plex]-", "K[TMT6plex]"):
-        rows += [(token, mz, 0.12) for mz in TMT_REPORTERS]
+        rows += [(token, mz, 0.09) for mz in TMT_REPORTERS]
     tag = residue_table()["[TMT6plex]-"].total * 1e-6 + PROTON
     rows += [("[TMT6plex]-", tag, 0.08)]
     tokens, mz, weight = zip(*rows, strict=True)

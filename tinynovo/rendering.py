@@ -8,7 +8,7 @@ and intensities come from, nor torch.
 from __future__ import annotations
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tinynovo.ions import (
     A_ION,
@@ -29,7 +29,7 @@ from tinynovo.ions import (
     markers,
     mz_of,
 )
-from tinynovo.masses import ISOTOPE_SPACING
+from tinynovo.masses import ISOTOPE_SPACING, residue_table
 from tinynovo.spectrum import Spectrum
 
 _AVERAGINE = 5.5e-4
@@ -60,7 +60,7 @@ class SimulationOptions(BaseModel):
     immonium: float = Field(1.0, ge=0, description="scale of immonium and reporter ions")
     precursor: float = Field(1.0, ge=0, description="scale of the precursor remnant")
     isotopes: float = Field(1.0, ge=0, description="scale of isotope satellites")
-    noise_peaks: float = Field(60.0, ge=0, description="mean count of noise peaks without a bank")
+    noise_peaks: float = Field(90.0, ge=0, description="mean count of noise peaks without a bank")
     dropout: float = Field(0.05, ge=0, lt=1, description="ions lost whatever their intensity")
     floor: float = Field(0.005, ge=0, lt=1, description="weakest peak seen, without a bank")
     jitter: float = Field(0.4, ge=0, description="sd of the natural log of intensities")
@@ -71,7 +71,24 @@ class SimulationOptions(BaseModel):
     rounded: float = Field(0.3, ge=0, le=1, description="spectra with m/z rounded to 0.01")
     resolution_ppm: float = Field(12.0, ge=0, description="closer peaks become one; 0: never")
     min_mz: float = Field(100.0, ge=0, description="lowest m/z recorded")
+    max_mz: float = Field(2000.0, gt=0, description="highest m/z recorded")
     max_peaks: int = Field(250, ge=1, description="most intense peaks kept")
+
+    @field_validator("modifications", "conversions")
+    @classmethod
+    def _known_modifications(cls, odds: dict[str, float]) -> dict[str, float]:
+        for token, probability in odds.items():
+            if token not in residue_table() or not residue_table()[token].modification:
+                raise ValueError(f"{token} is no modification of the residue table")
+            if not 0 <= probability <= 1:
+                raise ValueError(f"probability {probability:g} of {token} lies outside 0..1")
+        return odds
+
+    @model_validator(mode="after")
+    def _lengths_in_order(self) -> SimulationOptions:
+        if self.min_length > self.max_length:
+            raise ValueError("min_length exceeds max_length")
+        return self
 
     @classmethod
     def clean(cls) -> SimulationOptions:
@@ -79,7 +96,9 @@ class SimulationOptions(BaseModel):
         off = ("losses", "a_ions", "immonium", "precursor", "isotopes", "noise_peaks", "dropout")
         errors = ("floor", "jitter", "shift_ppm", "peak_ppm", "precursor_ppm", "isotope_error")
         zero = dict.fromkeys((*off, *errors, "rounded", "resolution_ppm", "min_mz"), 0.0)
-        return cls.model_validate({**zero, "doubly_charged": False, "max_peaks": 1000})
+        return cls.model_validate(
+            {**zero, "doubly_charged": False, "max_mz": 1e5, "max_peaks": 1000}
+        )
 
 
 def _lognormal(rng: np.random.Generator, count: int, sigma: float) -> Floats:
@@ -91,8 +110,14 @@ _COUNTED = {
     AMMONIA_LOSS: ("K", "R", "N", "Q"),
     PHOSPHO_LOSS: ("S[Phospho]", "T[Phospho]"),
 }
-_SHARE = {WATER_LOSS: (0.12, 0.06), AMMONIA_LOSS: (0.10, 0.06), PHOSPHO_LOSS: (0.6, 0.6)}
-"""Loss code: typical share of the parent ion's intensity for b and y ions that can lose it."""
+_SHARE = {WATER_LOSS: (0.25, 0.03), AMMONIA_LOSS: (0.17, 0.03), PHOSPHO_LOSS: (0.6, 0.6)}
+"""Loss code: median share of the parent's intensity for b and y ions that can lose it (HCD)."""
+
+_A_SHARE = np.array([0.0, 0.3, 0.8, 0.03, 0.1])
+"""Median intensity of the a-ion over its b-ion, by residues held (the last: 4 and more)."""
+
+_REMNANT_SHARE = {NO_LOSS: 0.03, WATER_LOSS: 0.01, AMMONIA_LOSS: 0.008}
+"""Loss code: median intensity of what is left of the precursor; widely spread."""
 
 
 def _satellites(
@@ -113,11 +138,11 @@ def _satellites(
         held = np.where(ions.series == Y, counts[ions.row, -1] - held, held)
         keep = whole & (held > 0) & ~annotated[ions.row]
         share = np.where(ions.series == Y, _SHARE[loss][1], _SHARE[loss][0])
-        factor = options.losses * share * _lognormal(rng, ions.row.size, 0.9)
+        factor = options.losses * share * _lognormal(rng, ions.row.size, 1.1)
         parts.append(ions.changed(keep, loss, ions.intensity * factor))
     if options.a_ions:
         keep = whole & (ions.series == B) & (ions.charge == 1)
-        share = np.where(ions.ordinal == 2, 0.35, 0.08) * _lognormal(rng, ions.row.size, 0.7)
+        share = _A_SHARE[np.minimum(ions.ordinal, 4)] * _lognormal(rng, ions.row.size, 0.9)
         parts.append(ions.changed(keep, A_ION, ions.intensity * options.a_ions * share))
     return parts
 
@@ -125,11 +150,11 @@ def _satellites(
 def _remnants(precursors: Precursors, options: SimulationOptions, rng: np.random.Generator) -> Ions:
     """What is left of the precursor, whole or without water or ammonia."""
     count = len(precursors)
-    losses = np.repeat([NO_LOSS, WATER_LOSS, AMMONIA_LOSS], count)
-    share = np.repeat([0.05, 0.03, 0.02], count) * options.precursor
-    row = np.tile(np.arange(count), 3)
+    losses = np.repeat(list(_REMNANT_SHARE), count)
+    share = np.repeat(list(_REMNANT_SHARE.values()), count) * options.precursor
+    row = np.tile(np.arange(count), len(_REMNANT_SHARE))
     series = np.full(row.size, PRECURSOR)
-    intensity = share * _lognormal(rng, row.size, 1.5)
+    intensity = share * _lognormal(rng, row.size, 1.8)
     return Ions(row, series, np.zeros_like(row), precursors.charge[row], losses, intensity)
 
 
@@ -138,7 +163,7 @@ def _isotopes(
     rng: np.random.Generator,
 ) -> list[PeakList]:  # fmt: skip
     """First and second isotopes, as far as the isolation window let them through."""
-    passed = options.isotopes * rng.uniform(0.2, 1.0, count)[ions.row]
+    passed = options.isotopes * rng.uniform(0.45, 1.0, count)[ions.row]
     ratio = mass * 1e-6 * _AVERAGINE * passed
     step = ISOTOPE_SPACING / ions.charge
     first = PeakList(ions.row, mz + step, ions.intensity * ratio)
@@ -164,7 +189,8 @@ def ion_peaks(
         peaks += _isotopes(every, mass, mz, len(precursors), options, rng)
     if options.immonium:
         row, mz, typical = markers(precursors)
-        intensity = options.immonium * typical * _lognormal(rng, row.size, 1.0)
+        energy = _lognormal(rng, len(precursors), 0.9)[row]
+        intensity = options.immonium * typical * energy * _lognormal(rng, row.size, 0.6)
         peaks.append(PeakList(row, mz, intensity))
     return PeakList.join(peaks)
 
@@ -176,6 +202,7 @@ def record(
     floor: Floats,
     options: SimulationOptions,
     rng: np.random.Generator,
+    first: int = 0,
 ) -> list[Spectrum]:
     """Let an instrument record peaks: errors, resolution, detection floor, most intense peaks.
 
@@ -186,6 +213,8 @@ def record(
     noise : peaks that already carry errors
     floor : float64 array, shape (peptides,)
         Weakest relative intensity seen.
+    first : int
+        Index of the first spectrum.
 
     Returns
     -------
@@ -197,18 +226,18 @@ def record(
     error = shift[peaks.row]
     if options.peak_ppm:
         error = error + rng.normal(0.0, options.peak_ppm, error.size)
-    peaks = PeakList(peaks.row, peaks.mz * (1 + error * 1e-6), peaks.intensity)
+    relative = peaks.intensity / _row_maximum(peaks, count)[peaks.row]
+    peaks = PeakList(peaks.row, peaks.mz * (1 + error * 1e-6), relative)
     peaks = PeakList.join([peaks, noise])
-    base = _row_maximum(peaks, count)
-    seen = (peaks.mz >= options.min_mz) & (peaks.intensity >= (floor * base)[peaks.row])
-    peaks = peaks.select(seen)
+    seen = (peaks.mz >= options.min_mz) & (peaks.mz <= options.max_mz)
+    peaks = peaks.select(seen & (peaks.intensity >= floor[peaks.row]))
     rounded = rng.random(count) < options.rounded
     mz = np.where(rounded[peaks.row], np.rint(peaks.mz * 100) / 100, peaks.mz)
     peaks = PeakList(peaks.row, mz, peaks.intensity)
     order = np.lexsort((peaks.mz, peaks.row))
     peaks = _strongest(_merged(peaks.select(order), options.resolution_ppm), options.max_peaks)
     intensity = peaks.intensity / _row_maximum(peaks, count)[peaks.row]
-    return _spectra(precursors, peaks.row, peaks.mz, intensity, options, rng)
+    return _spectra(precursors, peaks.row, peaks.mz, intensity, options, rng, first)
 
 
 def _row_maximum(peaks: PeakList, count: int) -> Floats:
@@ -245,7 +274,7 @@ def _strongest(peaks: PeakList, count: int) -> PeakList:
 
 def _spectra(
     precursors: Precursors, row: Ints, mz: Floats, intensity: Floats,
-    options: SimulationOptions, rng: np.random.Generator,
+    options: SimulationOptions, rng: np.random.Generator, first: int,
 ) -> list[Spectrum]:  # fmt: skip
     """Spectrum objects, with the precursor as an instrument records it."""
     count = len(precursors)
@@ -264,8 +293,8 @@ def _spectra(
             intensity[bounds[i] : bounds[i + 1]],
             precursor,
             charges[i],
-            identifier=f"index={i}",
-            index=i,
+            identifier=f"index={first + i}",
+            index=first + i,
             peptide=labels[i],
         )
         for i, precursor in enumerate(recorded.tolist())
