@@ -242,7 +242,14 @@ def _number(value: float | None) -> str:
 
 
 def _simulate(arguments: argparse.Namespace) -> list[InputError]:
-    raise InputError("not yet")
+    from tinynovo import config
+    from tinynovo.journeys import check_output, simulate_file
+    from tinynovo.rendering import SimulationOptions
+
+    check_output(arguments.output, [arguments.fasta])
+    options = config.load(SimulationOptions, None, arguments.set)
+    simulate_file(arguments.output, arguments.number, arguments.fasta, options, seed=arguments.seed)
+    return []
 
 
 def _configure(arguments: argparse.Namespace) -> list[InputError]:

@@ -14,12 +14,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
 from tinynovo.errors import InputError
 from tinynovo.evaluation import Metrics, evaluate
 from tinynovo.peptide import PSM, Peptide
 from tinynovo.readers import read_predictions, read_spectra
+from tinynovo.rendering import SimulationOptions
+from tinynovo.simulation import digest, random_peptides, simulate
 from tinynovo.spectrum import Spectrum
-from tinynovo.writers import open_writer
+from tinynovo.writers import open_writer, write_labelled
 
 ROWS_A_WRITE = 64
 """So many rows are held back at most before they go to disk."""
@@ -237,3 +241,39 @@ def _joined(labels: _Labels, predictions: Path) -> list[PSM | None]:
                 remedy="evaluate the files that were sequenced",
             )
     return psms
+
+
+def simulate_file(
+    output: Path, number: int, fasta: Path | None, options: SimulationOptions, *, seed: int
+) -> None:
+    """Write labelled spectra, the same ones for the same seed.
+
+    Parameters
+    ----------
+    output : Path
+        A name in ``.mgf`` or ``.parquet``.
+    number : int
+        Spectra.
+    fasta : Path, optional
+        Its tryptic peptides are drawn, each once before any is drawn again; else random peptides.
+    options : SimulationOptions
+    seed : int
+
+    Raises
+    ------
+    InputError
+        For a FASTA that gives no peptide and an output of another format.
+    """
+    rng = np.random.default_rng(seed)
+    if fasta is None:
+        peptides = random_peptides(number, rng, options)
+    else:
+        pool = digest(fasta, min_length=options.min_length, max_length=options.max_length)
+        rounds = [rng.permutation(len(pool)) for _ in range(-(-number // len(pool)))]
+        peptides = [pool[i] for i in np.concatenate(rounds)[:number]]
+    write_labelled(output, simulate(peptides, [_charge(p) for p in peptides], options, rng))
+
+
+def _charge(peptide: Peptide) -> int:
+    """A proton at the N-terminus and at each basic residue, but 2 to 4 of them."""
+    return min(max(1 + sum(residue in "KRH" for residue in peptide.sequence), 2), 4)
