@@ -1,8 +1,7 @@
 """Ions: the fragment ions of many peptides at once, as flat arrays.
 
 Knows a batch of peptides as padded token ids, how modifications are laid on them, and the exact
-m/z of every ion. Does not know how intense ions are nor
-how an instrument records them, nor torch.
+m/z of every ion. Does not know how intense ions are, how an instrument records them, nor torch.
 
 Fragments are protonated: an ion of neutral mass M and charge z lies at M / z + proton.
 """
@@ -270,3 +269,13 @@ def markers(precursors: Precursors) -> tuple[Ints, Floats, Floats]:
     present[present[:, TOKEN_IDS["[TMT6plex]-"]], TOKEN_IDS["K[TMT6plex]"]] = False
     row, marker = np.nonzero(present[:, _MARKER_TOKENS])
     return row, _MARKER_MZ[marker], _MARKER_WEIGHT[marker]
+
+
+def tmt_complements(precursors: Precursors) -> tuple[Ints, Floats]:
+    """Row and m/z of what a TMT precursor leaves: less a charged reporter and its carbonyl."""
+    tagged = np.isin(precursors.ids, [TOKEN_IDS["[TMT6plex]-"], TOKEN_IDS["K[TMT6plex]"]]).any(1)
+    row = np.repeat(np.flatnonzero(tagged & (precursors.charge > 1)), len(TMT_REPORTERS))
+    reporter = np.tile(TMT_REPORTERS, row.size // len(TMT_REPORTERS))
+    charge = precursors.charge[row]
+    whole = precursors.mass[row] * 1e-6 + charge * PROTON
+    return row, (whole - reporter - CARBON_MONOXIDE) / (charge - 1)

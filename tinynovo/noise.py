@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from tinynovo.errors import InputError
 from tinynovo.ions import (
     LOSSES,
-    TMT_REPORTERS,
     B,
     Floats,
     Ints,
@@ -26,8 +25,9 @@ from tinynovo.ions import (
     Y,
     markers,
     mz_of,
+    tmt_complements,
 )
-from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER
+from tinynovo.masses import AMMONIA, ISOTOPE_SPACING, PROTON, WATER
 from tinynovo.peptide import Peptide
 from tinynovo.spectrum import Spectrum
 
@@ -78,11 +78,8 @@ def _whole(precursors: Precursors) -> list[PeakList]:
     mass, charge = precursors.mass * 1e-6, precursors.charge
     lost = (0.0, WATER, AMMONIA, 2 * WATER, WATER + AMMONIA)
     parts = [PeakList(rows, (mass - loss) / charge + PROTON, one) for loss in lost]
-    tagged = np.array(["TMT6plex" in label for label in precursors.labels]) & (charge > 1)
-    for reporter in TMT_REPORTERS:
-        left = (mass + charge * PROTON - reporter - CARBON_MONOXIDE)[tagged]
-        parts.append(PeakList(rows[tagged], left / (charge[tagged] - 1), one[tagged]))
-    return parts
+    row, mz = tmt_complements(precursors)
+    return [*parts, PeakList(row, mz, np.ones(row.size))]
 
 
 def explained(spectra: Sequence[Spectrum], precursors: Precursors) -> list[NDArray[np.bool_]]:
@@ -196,4 +193,4 @@ def invented_noise(mass: Floats, mean: float, rng: np.random.Generator) -> PeakL
     row = np.repeat(np.arange(mass.size), size)
     whole = np.rint(rng.uniform(100.0, np.maximum(mass[row], 200.0)))
     mz = whole * NUCLEON + rng.normal(0.0, 0.03, row.size)
-    return PeakList(row, mz, 0.02 * rng.lognormal(0.0, 0.8, row.size))
+    return PeakList(row, mz, 0.03 * rng.lognormal(0.0, 0.8, row.size))

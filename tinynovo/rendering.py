@@ -7,6 +7,8 @@ and intensities come from, nor torch.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -28,6 +30,7 @@ from tinynovo.ions import (
     Y,
     markers,
     mz_of,
+    tmt_complements,
 )
 from tinynovo.masses import ISOTOPE_SPACING, residue_table
 from tinynovo.spectrum import Spectrum
@@ -93,12 +96,15 @@ class SimulationOptions(BaseModel):
     @classmethod
     def clean(cls) -> SimulationOptions:
         """B and y ions of charge 1 and nothing else, at their exact m/z."""
-        off = ("losses", "a_ions", "immonium", "precursor", "isotopes", "noise_peaks", "dropout")
-        errors = ("floor", "jitter", "shift_ppm", "peak_ppm", "precursor_ppm", "isotope_error")
-        zero = dict.fromkeys((*off, *errors, "rounded", "resolution_ppm", "min_mz"), 0.0)
-        return cls.model_validate(
-            {**zero, "doubly_charged": False, "max_mz": 1e5, "max_peaks": 1000}
+        zero: dict[str, Any] = dict.fromkeys(
+            (
+                *("losses", "a_ions", "immonium", "precursor", "isotopes", "noise_peaks"),
+                *("dropout", "floor", "jitter", "shift_ppm", "peak_ppm", "precursor_ppm"),
+                *("isotope_error", "rounded", "resolution_ppm", "min_mz"),
+            ),
+            0.0,
         )
+        return cls(**zero, doubly_charged=False, max_mz=1e5, max_peaks=1000)
 
 
 def _lognormal(rng: np.random.Generator, count: int, sigma: float) -> Floats:
@@ -118,6 +124,9 @@ _A_SHARE = np.array([0.0, 0.3, 0.8, 0.03, 0.1])
 
 _REMNANT_SHARE = {NO_LOSS: 0.03, WATER_LOSS: 0.01, AMMONIA_LOSS: 0.008}
 """Loss code: median intensity of what is left of the precursor; widely spread."""
+
+_COMPLEMENT_SHARE = 0.01
+"""Median intensity of what a TMT precursor leaves beside each reporter."""
 
 
 def _satellites(
@@ -187,6 +196,10 @@ def ion_peaks(
     peaks = [PeakList(every.row, mz, every.intensity)]
     if options.isotopes:
         peaks += _isotopes(every, mass, mz, len(precursors), options, rng)
+    if options.precursor:
+        row, mz = tmt_complements(precursors)
+        left = options.precursor * _COMPLEMENT_SHARE * _lognormal(rng, row.size, 1.2)
+        peaks.append(PeakList(row, mz, left))
     if options.immonium:
         row, mz, typical = markers(precursors)
         energy = _lognormal(rng, len(precursors), 0.9)[row]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from itertools import combinations
 from pathlib import Path
 
@@ -139,12 +138,15 @@ _RESIDUES = frozenset({*_FREQUENCIES, "I"})
 def _proteins(path: Path) -> Iterator[str]:
     """Sequences of a FASTA file, upper case, stop marks at the end removed."""
     try:
-        text = path.read_text("utf-8")
+        with path.open(encoding="utf-8") as file:
+            begin = next((line for line in file if line.strip()), "")
+        if not begin.startswith(">"):
+            raise InputError("not a FASTA file", file=path, remedy="it must begin with >")
+        with fasta.FASTA(str(path), encoding="utf-8") as file:
+            proteins = list(file)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the FASTA file: {error}", file=path) from error
-    if not text.lstrip().startswith(">"):
-        raise InputError("not a FASTA file", file=path, remedy="its first line must begin with >")
-    for description, sequence in fasta.read(StringIO(text)):
+    for description, sequence in proteins:
         clean = sequence.upper().rstrip("*")
         if re.fullmatch(r"[A-Z*-]*", clean) is None:
             raise InputError(f"no protein sequence after >{description[:40]}", file=path)
