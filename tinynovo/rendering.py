@@ -44,38 +44,50 @@ class SimulationOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_length: int = Field(7, ge=2, description="fewest residues of a random peptide")
-    max_length: int = Field(30, ge=2, description="most residues of a random peptide")
-    tryptic: float = Field(0.9, ge=0, le=1, description="random peptides that end in K or R")
-    natural: bool = Field(True, description="natural amino-acid frequencies, else uniform")
+    min_length: int = Field(default=7, ge=2, description="fewest residues of a random peptide")
+    max_length: int = Field(default=30, ge=2, description="most residues of a random peptide")
+    tryptic: float = Field(
+        default=0.9, ge=0, le=1, description="random peptides that end in K or R"
+    )
+    natural: bool = Field(default=True, description="natural amino-acid frequencies, else uniform")
     modifications: dict[str, float] = Field(
-        {"C[Carbamidomethyl]": 1.0, "M[Oxidation]": 0.2, "[Acetyl]-": 0.02},
+        default={"C[Carbamidomethyl]": 1.0, "M[Oxidation]": 0.2, "[Acetyl]-": 0.02},
         description="token of the residue table: how often a random peptide's residue carries it",
     )
     conversions: dict[str, float] = Field(
-        {}, description="the same, laid on the plain residues of annotated peptides"
+        default={}, description="the same, laid on the plain residues of annotated peptides"
     )
-    tmt: float = Field(0.0, ge=0, le=1, description="peptides turned into TMT6plex ones")
+    tmt: float = Field(default=0.0, ge=0, le=1, description="peptides turned into TMT6plex ones")
 
-    doubly_charged: bool = Field(True, description="2+ fragments in heuristic intensities")
-    losses: float = Field(1.0, ge=0, description="scale of neutral-loss satellites")
-    a_ions: float = Field(1.0, ge=0, description="scale of a-ions")
-    immonium: float = Field(1.0, ge=0, description="scale of immonium and reporter ions")
-    precursor: float = Field(1.0, ge=0, description="scale of the precursor remnant")
-    isotopes: float = Field(1.0, ge=0, description="scale of isotope satellites")
-    noise_peaks: float = Field(90.0, ge=0, description="mean count of noise peaks without a bank")
-    dropout: float = Field(0.05, ge=0, lt=1, description="ions lost whatever their intensity")
-    floor: float = Field(0.005, ge=0, lt=1, description="weakest peak seen, without a bank")
-    jitter: float = Field(0.4, ge=0, description="sd of the natural log of intensities")
-    shift_ppm: float = Field(3.0, ge=0, description="sd of a spectrum's common fragment error")
-    peak_ppm: float = Field(3.0, ge=0, description="sd of each peak's own error")
-    precursor_ppm: float = Field(4.0, ge=0, description="sd of the precursor's error")
-    isotope_error: float = Field(0.1, ge=0, le=1, description="precursors 1 or 2 isotopes off")
-    rounded: float = Field(0.3, ge=0, le=1, description="spectra with m/z rounded to 0.01")
-    resolution_ppm: float = Field(12.0, ge=0, description="closer peaks become one; 0: never")
-    min_mz: float = Field(100.0, ge=0, description="lowest m/z recorded")
-    max_mz: float = Field(2000.0, gt=0, description="highest m/z recorded")
-    max_peaks: int = Field(250, ge=1, description="most intense peaks kept")
+    doubly_charged: bool = Field(default=True, description="2+ fragments in heuristic intensities")
+    losses: float = Field(default=1.0, ge=0, description="scale of neutral-loss satellites")
+    a_ions: float = Field(default=1.0, ge=0, description="scale of a-ions")
+    immonium: float = Field(default=1.0, ge=0, description="scale of immonium and reporter ions")
+    precursor: float = Field(default=1.0, ge=0, description="scale of the precursor remnant")
+    isotopes: float = Field(default=1.0, ge=0, description="scale of isotope satellites")
+    noise_peaks: float = Field(
+        default=90.0, ge=0, description="mean count of noise peaks without a bank"
+    )
+    dropout: float = Field(
+        default=0.05, ge=0, lt=1, description="ions lost whatever their intensity"
+    )
+    floor: float = Field(default=0.012, ge=0, lt=1, description="weakest peak seen, without a bank")
+    jitter: float = Field(default=0.4, ge=0, description="sd of the natural log of intensities")
+    shift_ppm: float = Field(
+        default=3.0, ge=0, description="sd of a spectrum's common fragment error"
+    )
+    peak_ppm: float = Field(default=3.0, ge=0, description="sd of each peak's own error")
+    precursor_ppm: float = Field(default=4.0, ge=0, description="sd of the precursor's error")
+    isotope_error: float = Field(
+        default=0.1, ge=0, le=1, description="precursors 1 or 2 isotopes off"
+    )
+    rounded: float = Field(default=0.3, ge=0, le=1, description="spectra with m/z rounded to 0.01")
+    resolution_ppm: float = Field(
+        default=12.0, ge=0, description="closer peaks become one; 0: never"
+    )
+    min_mz: float = Field(default=100.0, ge=0, description="lowest m/z recorded")
+    max_mz: float = Field(default=2000.0, gt=0, description="highest m/z recorded")
+    max_peaks: int = Field(default=250, ge=1, description="most intense peaks kept")
 
     @field_validator("modifications", "conversions")
     @classmethod
