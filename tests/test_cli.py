@@ -23,7 +23,7 @@ from tinynovo.spectrum import Spectrum
 class FakeOptions(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    batch_size: int = Field(32, ge=1)
+    predict_batch_size: int = Field(32, ge=1)
     top_match: int = Field(1, ge=1, description="answers a spectrum")
 
 
@@ -182,6 +182,8 @@ def test_an_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["sequence", str(spectra), "-o", str(link)]) == 1
     assert spectra.read_bytes() == before
     assert "is an input" in capsys.readouterr().err
+    assert main(["sequence", str(spectra), str(spectra), "-o", str(tmp_path / "out.csv")]) == 1
+    assert "is given twice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["none/out.csv", "."])
@@ -273,6 +275,20 @@ def test_evaluate_counts_a_missing_prediction_as_wrong(tmp_path: Path) -> None:
     assert found["exact"]["peptide_recall"] == 0.5
 
 
+def test_evaluate_knows_spectra_by_title_scan_and_number(tmp_path: Path) -> None:
+    labelled = mgf(tmp_path / "a.mgf", ["GAK", "GVK", "GLK", "GSK"])
+    text = labelled.read_text().replace("TITLE=spectrum 2", "TITLE=twice\nSCANS=812")
+    labelled.write_text(text.replace("TITLE=spectrum 3", "TITLE=twice"))
+    table, result = tmp_path / "other.csv", tmp_path / "result.json"
+    table.write_text("spectrum_id,sequence\nspectrum 0,GAK\n1,GVK\nscan=812,GIK\n")
+    command = ["evaluate", str(labelled), "--predictions", str(table), "--json", str(result)]
+    assert main(command) == 0
+    found = json.loads(result.read_text())
+    assert (found["predicted"], found["exact"]["peptide_recall"]) == (3, 0.75)
+    table.write_text("spectrum_id,sequence\ntwice,GLK\n")
+    assert main(command) == 1
+
+
 def test_evaluate_refuses_strangers_and_unlabelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -282,7 +298,7 @@ def test_evaluate_refuses_strangers_and_unlabelled(
     short = mgf(tmp_path / "short.mgf", ["GAK"])
     capsys.readouterr()
     assert main(["evaluate", str(short), "--predictions", str(out)]) == 1
-    assert "is no spectrum of the labelled files" in capsys.readouterr().err
+    assert "names no spectrum of the labelled files" in capsys.readouterr().err
     bare = mgf(tmp_path / "bare.mgf", ["GAK"])
     bare.write_text(bare.read_text().replace("SEQ=GAK\n", ""))
     assert main(["evaluate", str(bare)]) == 1
@@ -306,7 +322,7 @@ def test_train(tmp_path: Path, fakes: list[object], capsys: pytest.CaptureFixtur
 def test_configure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configure"]) == 0
     text = capsys.readouterr().out
-    assert yaml.safe_load(text) == {"batch_size": 32, "top_match": 1}
+    assert yaml.safe_load(text) == {"predict_batch_size": 32, "top_match": 1}
     assert "# answers a spectrum; >= 1\ntop_match: 1" in text
     path = tmp_path / "options.yaml"
     assert main(["configure", "-o", str(path)]) == 0

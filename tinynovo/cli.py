@@ -281,7 +281,7 @@ def _sequencer(arguments: argparse.Namespace) -> Sequencer:
 
     overrides = list(arguments.set)
     if arguments.batch_size:
-        overrides.append(f"batch_size={arguments.batch_size}")
+        overrides.append(f"predict_batch_size={arguments.batch_size}")
     if getattr(arguments, "top_match", None):
         overrides.append(f"top_match={arguments.top_match}")
     options = config.load(SequencingOptions, arguments.config, overrides)

@@ -60,13 +60,18 @@ class Outcome:
     complaints: list[InputError] = field(default_factory=list)
 
 
-def check_output(output: Path, inputs: Iterable[Path | None]) -> None:
+def check_output(output: Path, inputs: Sequence[Path | None]) -> None:
     """Refuse, before the work, an output that is an input or cannot be written.
+
+    So is a file given twice, whose rows could not be told apart.
 
     Raises
     ------
     InputError
     """
+    twice = next((file for file in inputs if file and inputs.count(file) > 1), None)
+    if twice is not None:
+        raise InputError("is given twice", file=twice)
     for file in inputs:
         if file is not None and file.exists() and output.exists() and output.samefile(file):
             raise InputError("is an input and would be lost", file=output)
@@ -183,7 +188,7 @@ def evaluate_files(
             if psm.rank == 1:
                 psms.append(psm)
                 advance(1)
-    sources = [file for file, _, _ in labels.keys] if len(files) > 1 else None
+    sources = labels.sources if len(files) > 1 else None
     return evaluate(labels.peptides, psms, charges=labels.charges, sources=sources)
 
 
@@ -195,15 +200,24 @@ class _Labels:
         self.limit = limit
         self.peptides: list[Peptide] = []
         self.charges: list[int | None] = []
-        self.keys: list[tuple[str, str, int]] = []
+        self.sources: list[str] = []
+        self.names: list[list[str]] = []
 
     def spectra(self) -> Iterator[Spectrum]:
         for file in self.files:
             for spectrum in islice(read_spectra(file), self.limit):
                 self.peptides.append(_label(spectrum))
                 self.charges.append(spectrum.precursor_charge)
-                self.keys.append((file.name, spectrum.identifier, spectrum.index))
+                self.sources.append(file.name)
+                self.names.append(_names(spectrum))
                 yield spectrum
+
+
+def _names(spectrum: Spectrum) -> list[str]:
+    """What a prediction may call a spectrum."""
+    names = [spectrum.identifier, f"index={spectrum.index}"]
+    names += [f"scan={spectrum.scan}"] if spectrum.scan is not None else []
+    return names + ([spectrum.title] if spectrum.title else [])
 
 
 def _label(spectrum: Spectrum) -> Peptide:
@@ -218,28 +232,30 @@ def _label(spectrum: Spectrum) -> Peptide:
 
 
 def _joined(labels: _Labels, predictions: Path) -> list[PSM | None]:
-    """The best prediction of every labelled spectrum, by its native id or ``index=N``.
+    """The best prediction of every labelled spectrum.
 
-    File names are compared, without their folders, only where there are several.
+    A prediction names its spectrum by native id, index, scan or title; a name that several spectra
+    bear is none. File names are compared, without their folders, only where there are several.
     """
     several = len(labels.files) > 1
-    places: dict[tuple[str, str], int] = {}
-    for place, (file, identifier, index) in enumerate(labels.keys):
-        for name in (identifier, f"index={index}"):
-            places.setdefault((file if several else "", name), place)
-    psms: list[PSM | None] = [None] * len(labels.keys)
+    places: dict[tuple[str, str], int | None] = {}
+    for place, names in enumerate(labels.names):
+        file = labels.sources[place] if several else ""
+        for key in {(file, name) for name in names}:
+            places[key] = None if key in places else place
+    psms: list[PSM | None] = [None] * len(labels.names)
     for psm in read_predictions(predictions):
-        key = (Path(psm.file).name if several else "", psm.identifier)
-        if key in places:
-            if psm.rank == 1:
-                psms[places[key]] = psm
-        elif labels.limit is None:
+        file = Path(psm.file).name if several else ""
+        found = places.get((file, psm.identifier))
+        if found is None and labels.limit is None:
             raise InputError(
-                "is no spectrum of the labelled files",
+                "names no spectrum of the labelled files, or several",
                 file=predictions,
                 spectrum=psm.identifier,
                 remedy="evaluate the files that were sequenced",
             )
+        if found is not None and psm.rank == 1:
+            psms[found] = psm
     return psms
 
 
