@@ -13,7 +13,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from tinynovo import __version__
 from tinynovo.errors import InputError
 
 if TYPE_CHECKING:
-    from tinynovo.evaluation import Metrics
+    from tinynovo.evaluation import Figures, Metrics
     from tinynovo.journeys import Outcome
     from tinynovo.sequencing import Sequencer
 
@@ -215,26 +215,32 @@ def _print_metrics(metrics: Metrics) -> None:
 
     from tinynovo.evaluation import DEFINITIONS
 
-    console = Console()
-    console.print(f"{metrics.spectra} spectra, {metrics.predicted} predicted")
-    table = Table("figure", "published", "strict", "exact")
-    figures = [metrics.published, metrics.strict, metrics.exact]
-    for name in ("peptide_recall", "peptide_precision", "auc", "aa_precision", "aa_recall"):
-        cells = []
-        for column in figures:
-            low_high = column.intervals.get(name)
-            interval = f" ({low_high[0]:.3f}-{low_high[1]:.3f})" if low_high else ""
-            cells.append(_number(getattr(column, name)) + interval)
-        table.add_row(name, *cells)
-    console.print(table)
-    for name, text in DEFINITIONS.items():
-        console.print(f"{name}: {text}", style="dim", highlight=False)
+    def show(*header: str, rows: Iterable[list[str]]) -> None:
+        table = Table(*header, box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for row in rows:
+            table.add_row(*row)
+        console.print(table, "")
+
+    def cell(figures: Figures, name: str) -> str:
+        ends = figures.intervals.get(name)
+        interval = f" {ends[0]:.3f}-{ends[1]:.3f}" if ends else ""
+        return _number(getattr(figures, name)) + interval
+
+    console = Console(highlight=False)
+    console.print(f"{metrics.spectra} spectra, {metrics.predicted} predicted\n")
+    columns = (metrics.published, metrics.strict, metrics.exact)
+    names = ("peptide_recall", "peptide_precision", "auc", "aa_precision", "aa_recall")
+    rows = [[name, *(cell(column, name) for column in columns)] for name in names]
+    show("figure", "published", "strict", "exact", rows=rows)
+    names = ("peptide_recall", "peptide_precision", "aa_precision")
     for kind, groups in metrics.groups.items():
-        table = Table(kind, "spectra", "peptide_recall", "peptide_precision", "aa_precision")
-        for name, row in groups.items():
-            cells = [_number(row[column.header]) for column in table.columns[2:]]  # type: ignore[index]
-            table.add_row(name, str(row["spectra"]), *cells)
-        console.print(table)
+        rows = [
+            [group, str(row["spectra"]), *(_number(row[name]) for name in names)]
+            for group, row in groups.items()
+        ]
+        show(kind, "spectra", *names, rows=rows)
+    for name, text in DEFINITIONS.items():
+        console.print(f"{name}: {text}", style="dim")
 
 
 def _number(value: float | None) -> str:
