@@ -232,13 +232,13 @@ def _print_metrics(metrics: Metrics) -> None:
     names = ("peptide_recall", "peptide_precision", "auc", "aa_precision", "aa_recall")
     rows = [[name, *(cell(column, name) for column in columns)] for name in names]
     show("figure", "published", "strict", "exact", rows=rows)
-    names = ("peptide_recall", "peptide_precision", "aa_precision")
+    short = ("peptide_recall", "peptide_precision", "aa_precision")
     for kind, groups in metrics.groups.items():
         rows = [
-            [group, str(row["spectra"]), *(_number(row[name]) for name in names)]
+            [group, str(row["spectra"]), *(_number(row[name]) for name in short)]
             for group, row in groups.items()
         ]
-        show(kind, "spectra", *names, rows=rows)
+        show(kind, "spectra", *short, rows=rows)
     for name, text in DEFINITIONS.items():
         console.print(f"{name}: {text}", style="dim")
 
