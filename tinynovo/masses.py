@@ -172,7 +172,9 @@ class Tolerance:
         """
         match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ppm|da)\s*", text, re.IGNORECASE)
         if match is None:
-            raise InputError(f"cannot read the tolerance {text!r}", remedy="write 20 ppm or 0.02 Da")
+            raise InputError(
+                f"cannot read the tolerance {text!r}", remedy="write 20 ppm or 0.02 Da"
+            )
         return cls(float(match.group(1)), "ppm" if match.group(2).lower() == "ppm" else "Da")
 
     def window(self, mass: int) -> int:

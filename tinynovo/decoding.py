@@ -1,0 +1,267 @@
+"""Decoding: from the scorer or from slot logits to ranked peptides of exact precursor mass.
+
+Knows how to search: a beam along the peptide in either direction, a k-best search over slots. Does
+not know files, nor what the scores that it adds up mean.
+
+Axes: B spectra, W beams, K candidates, S slots, V tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from tinynovo.evidence import PeakTable
+from tinynovo.scorer import (
+    DirectedScorer,
+    EvidenceScorer,
+    anchors,
+    closing_slack,
+    neighbours,
+)
+from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
+
+_CELL = 5_000
+_REACH = 600_000_000
+
+
+class BeamOptions(BaseModel):
+    """How wide and how long the beam search looks."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    n_beams: int = Field(16, ge=1, description="beams kept in each direction")
+    candidates: int = Field(16, ge=1, description="finished peptides kept a spectrum")
+    max_slots: int = Field(40, ge=2, description="longest answer, in tokens")
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Ranked answers, best first.
+
+    Attributes
+    ----------
+    tokens : int64 [B, K, S]
+        Padded; a missing candidate is all padding.
+    score : float32 [B, K]
+        Log-probability, minus infinity for a missing candidate.
+    """
+
+    tokens: Tensor
+    score: Tensor
+
+
+@cache
+def _compositions() -> Tensor:
+    """How many cells up to each one hold a mass that residues can add up to: int64 [cells]."""
+    masses = [m for m in token_masses().tolist() if 50_000_000 < m < _REACH]
+    reach = torch.zeros(_REACH // _CELL, dtype=torch.bool)
+    reach[0] = True
+    sums = torch.zeros(1, dtype=torch.int64)
+    for _ in range(_REACH // 57_000_000 + 1):
+        sums = (sums[:, None] + torch.tensor(masses)).flatten()
+        sums = torch.unique(sums[sums < _REACH] // 1000) * 1000
+        if not sums.numel():
+            break
+        reach[sums // _CELL] = True
+        sums = torch.unique(sums // _CELL) * _CELL
+    return torch.nn.functional.pad(reach.cumsum(0), (1, 0))
+
+
+def composable(remaining: Tensor, slack: Tensor) -> Tensor:
+    """Whether residues can add up to what remains, within the slack; always true when it is large.
+
+    Both int64 micro-dalton, broadcastable; returns bool of the shape of ``remaining``.
+    """
+    table = _compositions().to(remaining.device)
+    cells = table.numel() - 1
+    low = torch.div(remaining - slack - _CELL, _CELL, rounding_mode="floor").clamp(0, cells)
+    high = torch.div(remaining + slack + _CELL, _CELL, rounding_mode="floor").clamp(0, cells - 1)
+    return (table[high + 1] > table[low]) | (remaining + slack >= _REACH - 2 * _CELL)
+
+
+class _Beam:
+    """The state of one search: B spectra times W partial answers."""
+
+    def __init__(self, table: PeakTable, scorer: DirectedScorer, options: BeamOptions) -> None:
+        self.table, self.scorer, self.options = table, scorer, options
+        count, device = table.batch.mz.shape[0], table.batch.mz.device
+        start = torch.zeros_like(table.batch.residue_mass)
+        self.anchor = (start if scorer.forwards else table.batch.residue_mass.clone())[:, None]
+        self.score = torch.zeros(count, 1, device=device)
+        self.tokens = torch.zeros(count, 1, options.max_slots, dtype=torch.int64, device=device)
+        self.length = 0
+        self.rows = torch.arange(count, device=device)
+        shape = (count, options.candidates)
+        self.done = Candidates(
+            torch.zeros(*shape, options.max_slots, dtype=torch.int64, device=device),
+            torch.full(shape, -torch.inf, device=device),
+        )
+
+    def _past(self) -> Tensor:
+        padded = torch.nn.functional.pad(self.tokens, (2, 0), value=PAD)
+        return torch.stack([padded[..., self.length + 1], padded[..., self.length]], -1)
+
+    def step(self, banned: Tensor) -> bool:
+        """Lengthen every beam by one residue; whether any beam is still alive."""
+        scorer, options, table = self.scorer, self.options, self.table
+        mass = token_masses(self.anchor.device)
+        _, logits = scorer(table, self.anchor, self._past())
+        logits = logits.masked_fill(banned, -1e4)
+        total = self.score[..., None] + torch.log_softmax(logits, -1)
+        total = total.masked_fill(logits <= -1e4, -torch.inf)
+        cut = self.anchor[..., None] + (mass if scorer.forwards else -mass)
+        whole = table.batch.residue_mass[:, None, None]
+        remaining = whole - cut if scorer.forwards else cut
+        slack = closing_slack(whole)
+        closes = (remaining.abs() <= slack) & ~self._lone_modification(banned)
+        self._finish(total.masked_fill(~closes, -torch.inf))
+        rest = remaining if scorer.forwards else remaining - self._lightest_tail(remaining, slack)
+        total = total.masked_fill(closes | ~composable(rest, slack), -torch.inf)
+        worst = self.done.score[self.rows, -1]
+        total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
+        width = min(options.n_beams, total[0].numel())
+        best, cell = total.flatten(1).topk(width, -1)
+        parent, token = cell // VOCABULARY, cell % VOCABULARY
+        self.tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, options.max_slots))
+        self.tokens = self.tokens.clone()
+        self.tokens[..., self.length] = token
+        self.anchor = cut.flatten(1).gather(1, cell)
+        self.score = best
+        self.length += 1
+        self._forget_finished()
+        return bool(self.rows.numel()) and self.length < options.max_slots
+
+    def _forget_finished(self) -> None:
+        """Drop spectra without a living beam, once they are many enough to pay for the copy."""
+        alive = torch.isfinite(self.score).any(-1)
+        if alive.sum() > 0.75 * alive.numel() and bool(alive.any()):
+            return
+        self.table = self.table.select(alive)
+        self.rows, self.anchor = self.rows[alive], self.anchor[alive]
+        self.score, self.tokens = self.score[alive], self.tokens[alive]
+
+    def _lightest_tail(self, remaining: Tensor, slack: Tensor) -> Tensor:
+        """Going backwards an N-terminal modification may be all that remains: its mass."""
+        tail = torch.zeros_like(remaining)
+        masses = token_masses(remaining.device)
+        for token in n_terminal_tokens(remaining.device).nonzero().flatten().tolist():
+            alone = (remaining - masses[token]).abs() <= slack
+            tail = torch.where(alone, masses[token], tail)
+        return tail
+
+    def _lone_modification(self, banned: Tensor) -> Tensor:
+        """A peptide must hold a residue: bans closing at the first slot by a modification."""
+        if self.length:
+            return torch.zeros_like(banned)
+        return n_terminal_tokens(banned.device)
+
+    def _finish(self, total: Tensor) -> None:
+        """Merge the answers that close now into the finished ones."""
+        count = min(self.options.candidates, total[0].numel())
+        best, cell = total.flatten(1).topk(count, -1)
+        if not torch.isfinite(best).any():
+            return
+        parent, token = cell // VOCABULARY, cell % VOCABULARY
+        slots = self.options.max_slots
+        fresh = self.tokens.gather(1, parent[..., None].expand(-1, -1, slots)).clone()
+        fresh[..., self.length] = token
+        if not self.scorer.forwards:
+            fresh[..., : self.length + 1] = fresh[..., : self.length + 1].flip(-1)
+        fresh = fresh.masked_fill(~torch.isfinite(best)[..., None], PAD)
+        merged = best_of(
+            torch.cat([self.done.tokens[self.rows], fresh], 1),
+            torch.cat([self.done.score[self.rows], best], 1),
+            self.options.candidates,
+        )
+        self.done.tokens[self.rows] = merged.tokens
+        self.done.score[self.rows] = merged.score
+
+
+def best_of(tokens: Tensor, score: Tensor, count: int) -> Candidates:
+    """The ``count`` best of [B, K, S] answers by [B, K] scores, in order."""
+    best, row = score.topk(min(count, score.shape[1]), -1)
+    return Candidates(tokens.gather(1, row[..., None].expand(-1, -1, tokens.shape[-1])), best)
+
+
+def beam_search(
+    scorer: DirectedScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+) -> Candidates:
+    """The best mass-exact answers that a beam along the peptide finds.
+
+    Parameters
+    ----------
+    scorer : DirectedScorer
+    table : PeakTable
+    options : BeamOptions
+    banned : bool [V]
+        Tokens that must not be used.
+    """
+    beam = _Beam(table, scorer, options)
+    alive = True
+    while alive:
+        alive = beam.step(banned)
+    return beam.done
+
+
+_TOGETHER = 4
+"""Answers of one spectrum scored at once: bounds the memory."""
+
+
+def answer_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> Tensor:
+    """Log-probability of whole answers, mean of both directions: float32 [B, K].
+
+    ``answers`` is int64 [B, K, S]; a missing answer (all padding) gets minus infinity.
+    """
+    used = int((answers != PAD).sum(-1).max().clamp(min=1))
+    parts = [
+        _direction_scores(scorer, table, part[..., :used])
+        for part in torch.split(answers, _TOGETHER, 1)
+    ]
+    return torch.cat(parts, 1).masked_fill((answers == PAD).all(-1), -torch.inf)
+
+
+def _direction_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> Tensor:
+    rows, count, slots = answers.shape
+    flat = answers.flatten(0, 1)
+    left, right = anchors(flat, table.batch.residue_mass.repeat_interleave(count))
+    total = torch.zeros(rows, count, device=answers.device)
+    target = answers.reshape(rows, count * slots, 1)
+    for one, anchor, side in ((scorer.forwards, left, -1), (scorer.backwards, right, 1)):
+        past = neighbours(flat, side).view(rows, count * slots, 2)
+        _, logits = one(table, anchor.view(rows, count * slots), past)
+        chosen = (torch.log_softmax(logits, -1).gather(-1, target) * (target != PAD)).squeeze(-1)
+        total += chosen.view(rows, count, slots).sum(-1)
+    return total / 2
+
+
+def without_repeats(candidates: Candidates) -> Candidates:
+    """The same candidates with later copies of an answer struck out."""
+    same = (candidates.tokens[:, :, None, :] == candidates.tokens[:, None, :, :]).all(-1)
+    earlier = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril(-1)
+    repeated = (same & earlier).any(-1)
+    return Candidates(
+        candidates.tokens.masked_fill(repeated[..., None], PAD),
+        candidates.score.masked_fill(repeated, -torch.inf),
+    )
+
+
+def draft(
+    scorer: EvidenceScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+) -> Candidates:
+    """Beam search from both ends, merged and judged by both directions together."""
+    found = [
+        beam_search(one, table, options, banned) for one in (scorer.forwards, scorer.backwards)
+    ]
+    merged = without_repeats(
+        Candidates(
+            torch.cat([part.tokens for part in found], 1),
+            torch.cat([part.score for part in found], 1),
+        )
+    )
+    score = answer_scores(scorer, table, merged.tokens)
+    return best_of(merged.tokens, score, options.candidates)

@@ -1,0 +1,95 @@
+"""Losses: cross-entropy, halting, spectrum matching, precursor mass.
+
+Knows what a good answer is. Does not know the optimizer nor files.
+
+Axes: N answers, S slots, V tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional
+
+from tinynovo.tokens import PAD, token_masses
+
+
+class LossOptions(BaseModel):
+    """Weights of the losses."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    halt: float = Field(1.0, ge=0, description="is the whole answer right")
+    residue: float = Field(0.5, ge=0, description="is each residue right")
+    spectrum: float = Field(0.1, ge=0, description="probability on residues whose ions are there")
+    precursor: float = Field(0.01, ge=0, description="expected mass against the precursor")
+    steps: Literal["uniform", "linear", "exponential"] = Field(
+        "uniform", description="weights of the supervision steps"
+    )
+
+
+def step_weights(kind: Literal["uniform", "linear", "exponential"], steps: int) -> list[float]:
+    """Weights of the supervision steps, summing to one: flat, 1 2 3 ..., or 1 2 4 ..."""
+    raw = {
+        "uniform": [1.0] * steps,
+        "linear": [float(i + 1) for i in range(steps)],
+        "exponential": [2.0**i for i in range(steps)],
+    }[kind]
+    return [weight / sum(raw) for weight in raw]
+
+
+def same_mass(answer: Tensor, target: Tensor) -> Tensor:
+    """Which tokens weigh the same: bool [N, S]; D and N[Deamidated] cannot be told apart."""
+    masses = token_masses(answer.device)
+    return masses[answer] == masses[target]
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over answers of the mean over the residues and one padding slot of each: scalar."""
+    real = target != PAD
+    weight = (real | (real.cumsum(-1) == real.sum(-1, keepdim=True))).to(logits.dtype)
+    weight = torch.where(real, weight, weight / (~real).sum(-1, keepdim=True).clamp(min=1))
+    each = functional.cross_entropy(logits.flatten(0, 1), target.flatten(), reduction="none")
+    return ((each.view_as(target) * weight).sum(-1) / weight.sum(-1)).mean()
+
+
+def halt_loss(halt: Tensor, judged: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy: is the whole answer right, by mass of every token; scalar."""
+    right = same_mass(judged, target).all(-1).to(halt.dtype)
+    return functional.binary_cross_entropy_with_logits(halt, right)
+
+
+def residue_loss(residues: Tensor, judged: Tensor, target: Tensor) -> Tensor:
+    """Binary cross-entropy a residue of the answer judged, padding masked; scalar."""
+    real = judged != PAD
+    right = same_mass(judged, target).to(residues.dtype)
+    each = functional.binary_cross_entropy_with_logits(residues, right, reduction="none")
+    return (each * real).sum() / real.sum().clamp(min=1)
+
+
+def spectrum_loss(logits: Tensor, support: Tensor, target: Tensor) -> Tensor:
+    """One minus the share of attainable fragment intensity that the answer goes for; scalar.
+
+    Parameters
+    ----------
+    logits : float32 [N, S, V]
+    support : float32 [N, S, V]
+        Summed intensity of the protonated b and y ions of each candidate.
+    target : int64 [N, S]
+        Only tells which slots are padding.
+    """
+    best = support.amax(-1)
+    seen = (best > 0) & (target != PAD)
+    won = (logits.softmax(-1) * support).sum(-1) / best.clamp(min=1e-6)
+    return ((1 - won) * seen).sum() / seen.sum().clamp(min=1)
+
+
+def precursor_loss(logits: Tensor, residue_mass: Tensor) -> Tensor:
+    """Smooth L1 of the expected mass against the precursor, in units of 100 Da; scalar."""
+    mass = token_masses(logits.device).to(torch.float32) * 1e-6
+    expected = (logits.softmax(-1) @ mass).sum(-1)
+    wanted = residue_mass.to(torch.float32) * 1e-6
+    return functional.smooth_l1_loss(expected / 100, wanted / 100)

@@ -1,0 +1,163 @@
+"""Mixtures: files of labelled spectra and annotated ions to one packed corpus.
+
+Knows how each kind of training file becomes labelled spectra and how often each is drawn. Does not
+know the network nor the optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from tinynovo.corpus import Corpus, concatenate
+from tinynovo.noise import NoiseBank
+from tinynovo.peptide import Peptide
+from tinynovo.readers import read_spectra
+from tinynovo.rendering import SimulationOptions
+from tinynovo.simulation import IonTable, random_peptides, simulate
+from tinynovo.spectrum import Preprocessing, Spectrum
+from tinynovo.transfer import remove_tags
+
+_AT_ONCE = 2000
+
+
+class Ingredient(BaseModel):
+    """One source of training spectra."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["spectra", "untagged", "ions", "random"] = Field(
+        "spectra",
+        description="labelled spectra; TMT spectra with their tags taken off; annotated ions to "
+        "render; random peptides",
+    )
+    path: Path | None = Field(None, description="the file; none for random peptides")
+    weight: float = Field(1.0, gt=0, description="share of the training samples")
+    limit: int | None = Field(None, ge=1, description="at most so many spectra")
+
+
+class MixtureOptions(BaseModel):
+    """What a model is trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ingredients: list[Ingredient] = Field(description="sources of training spectra")
+    exclude: list[Path] = Field([], description="labelled files whose peptides are never used")
+    noise: list[Path] = Field([], description="labelled spectra whose unexplained peaks are noise")
+    untagged_noise: list[Path] = Field([], description="TMT spectra for noise, tags taken off")
+    noise_limit: int = Field(3000, ge=1, description="spectra of each file for the noise bank")
+    simulation: SimulationOptions = SimulationOptions()
+    max_tokens: int = Field(40, ge=2, description="longer labels are left out")
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """A corpus and how likely each of its spectra is drawn.
+
+    Attributes
+    ----------
+    corpus : Corpus
+    cumulative : float64, shape (spectra,)
+        Running sum of the probabilities.
+    """
+
+    corpus: Corpus
+    cumulative: NDArray[np.float64]
+
+    def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+        """Rows of the corpus, with replacement."""
+        spot = rng.random(count) * self.cumulative[-1]
+        return np.asarray(np.searchsorted(self.cumulative, spot), np.int64)
+
+
+def excluded_sequences(files: Sequence[Path]) -> frozenset[str]:
+    """Bare sequences (I = L) of all labels of some files."""
+    return frozenset(
+        Peptide.parse(spectrum.peptide).sequence
+        for file in files
+        for spectrum in read_spectra(file)
+    )
+
+
+def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed: int) -> Mixture:
+    """Build the corpora, or read them back from ``cache`` (one file an ingredient)."""
+    exclude: frozenset[str] | None = None
+    bank: NoiseBank | None = None
+    corpora = []
+    for number, ingredient in enumerate(options.ingredients):
+        file = cache / f"corpus-{number}.safetensors"
+        if not file.is_file():
+            if exclude is None:
+                exclude = excluded_sequences(options.exclude)
+                bank = _noise_bank(options, exclude)
+            spectra = _spectra(ingredient, options, exclude, bank, seed + number)
+            packed = Corpus.pack(
+                islice(spectra, ingredient.limit),
+                preprocessing,
+                max_tokens=options.max_tokens,
+                exclude=exclude,
+            )
+            cache.mkdir(parents=True, exist_ok=True)
+            part = file.with_suffix(".part")
+            packed.save(part)
+            part.replace(file)
+        corpora.append(Corpus.load(file))
+    weights = [
+        np.full(len(corpus), ingredient.weight / len(corpus))
+        for corpus, ingredient in zip(corpora, options.ingredients, strict=True)
+    ]
+    return Mixture(concatenate(corpora), np.cumsum(np.concatenate(weights)))
+
+
+def _noise_bank(options: MixtureOptions, exclude: frozenset[str]) -> NoiseBank | None:
+    if not options.noise and not options.untagged_noise:
+        return None
+
+    def spectra() -> Iterator[Spectrum]:
+        for file in options.noise:
+            yield from islice(_labelled(file, exclude), options.noise_limit)
+        for file in options.untagged_noise:
+            yield from map(remove_tags, islice(_labelled(file, exclude), options.noise_limit))
+
+    return NoiseBank.build(spectra())
+
+
+def _labelled(file: Path, exclude: frozenset[str]) -> Iterator[Spectrum]:
+    return (s for s in read_spectra(file) if Peptide.parse(s.peptide).sequence not in exclude)
+
+
+def _spectra(
+    ingredient: Ingredient,
+    options: MixtureOptions,
+    exclude: frozenset[str],
+    bank: NoiseBank | None,
+    seed: int,
+) -> Iterator[Spectrum]:
+    rng = np.random.default_rng(seed)
+    if ingredient.kind == "random":
+        yield from _random(options.simulation, rng)
+        return
+    assert ingredient.path is not None
+    if ingredient.kind == "ions":
+        table = IonTable.load(ingredient.path, exclude=exclude)
+        order = rng.permutation(len(table))
+        for begin in range(0, len(table), _AT_ONCE):
+            yield from table.render(order[begin : begin + _AT_ONCE], options.simulation, rng, bank)
+    elif ingredient.kind == "untagged":
+        yield from map(remove_tags, read_spectra(ingredient.path))
+    else:
+        yield from read_spectra(ingredient.path)
+
+
+def _random(simulation: SimulationOptions, rng: np.random.Generator) -> Iterator[Spectrum]:
+    while True:
+        peptides = random_peptides(_AT_ONCE, rng, simulation)
+        charges = rng.choice([2, 3], _AT_ONCE, p=[0.7, 0.3]).tolist()
+        yield from simulate(peptides, charges, simulation, rng)

@@ -1,0 +1,215 @@
+"""Objectives: a batch to a loss and to what is worth writing down about it.
+
+Knows teacher forcing of the scorer and deep supervision of the loop, and what answers the loop is
+started from. Does not know the optimizer nor files.
+
+Axes: B spectra, A answers a spectrum, N = B * A, S slots, V tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tinynovo.evidence import peak_table
+from tinynovo.losses import (
+    LossOptions,
+    cross_entropy,
+    halt_loss,
+    precursor_loss,
+    residue_loss,
+    same_mass,
+    spectrum_loss,
+    step_weights,
+)
+from tinynovo.model import Evidence, Tinynovo
+from tinynovo.recursion import RecursionOptions, Step, solve
+from tinynovo.tokens import PAD, PeakBatch, n_terminal_tokens, token_masses
+
+Figures = dict[str, float]
+
+
+class StartOptions(BaseModel):
+    """What the loop is started from in training: shares of the third answer of a spectrum.
+
+    The first is always the best draft, the second another draft.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    corrupted: float = Field(0.4, ge=0, description="the truth with a stretch spoilt")
+    truth: float = Field(0.2, ge=0, description="the truth itself")
+    empty: float = Field(0.2, ge=0, description="nothing")
+    draft: float = Field(0.2, ge=0, description="a third draft")
+
+
+class ScorerObjective(nn.Module):
+    """Teacher forcing in both directions: the true next residue at every true anchor."""
+
+    def __init__(self, model: Tinynovo) -> None:
+        super().__init__()
+        self.scorer = model.scorer
+
+    def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of spectra and their answers int64 [B, S]."""
+        table = peak_table(batch, self.scorer.options)
+        _, forwards, _, backwards = self.scorer(table, target)
+        real = target != PAD
+        truth = target[real]
+        parts = [functional.cross_entropy(logits[real], truth) for logits in (forwards, backwards)]
+        right = [
+            same_mass(logits[real].argmax(-1), truth).float().mean()
+            for logits in (forwards, backwards)
+        ]
+        return parts[0] + parts[1], {
+            "forwards_loss": parts[0].item(),
+            "backwards_loss": parts[1].item(),
+            "forwards_token_accuracy": right[0].item(),
+            "backwards_token_accuracy": right[1].item(),
+        }
+
+
+class LoopObjective(nn.Module):
+    """Deep supervision: every step of a solve has its own loss."""
+
+    def __init__(self, model: Tinynovo, recursion: RecursionOptions, losses: LossOptions) -> None:
+        super().__init__()
+        self.model = model
+        self.recursion = recursion
+        self.losses = losses
+
+    def forward(self, batch: PeakBatch, target: Tensor, starts: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S]."""
+        memory = self.model.remember(batch)
+        answers = starts.shape[1]
+        truth = target.repeat_interleave(answers, 0)
+        mass = batch.residue_mass.repeat_interleave(answers)
+        total = torch.zeros((), device=target.device)
+        figures: Figures = {}
+        weights = step_weights(self.losses.steps, self.recursion.supervision_steps)
+        steps = solve(self.model, starts.flatten(0, 1), memory, self.recursion)
+        for number, (weight, step) in enumerate(zip(weights, steps, strict=True)):
+            loss, figure = self._step_loss(step, truth, mass)
+            total = total + weight * loss
+            figures |= {f"step{number}_{name}": value for name, value in figure.items()}
+        return total, figures
+
+    def _step_loss(self, step: Step, truth: Tensor, mass: Tensor) -> tuple[Tensor, Figures]:
+        evidence = step.evidence
+        assert isinstance(evidence, Evidence)
+        options = self.losses
+        entropy = cross_entropy(step.logits, truth)
+        halt = halt_loss(step.halt, step.judged, truth)
+        residue = residue_loss(step.residues, step.judged, truth)
+        matching = spectrum_loss(step.logits, evidence.support, truth)
+        precursor = precursor_loss(step.logits, mass)
+        loss = (
+            entropy
+            + options.halt * halt
+            + options.residue * residue
+            + options.spectrum * matching
+            + options.precursor * precursor
+        )
+        figures = {
+            "loss": loss.item(),
+            "cross_entropy": entropy.item(),
+            "halt_loss": halt.item(),
+            "residue_loss": residue.item(),
+            "spectrum_loss": matching.item(),
+            "precursor_loss": precursor.item(),
+        }
+        return loss, figures | step_figures(step, truth, mass)
+
+
+def step_figures(step: Step, truth: Tensor, mass: Tensor) -> Figures:
+    """Accuracies, flip rate, mass error and halting of one step; padding masked."""
+    real = truth != PAD
+    answer = step.state.answer
+    right = same_mass(answer, truth)
+    whole = right.all(-1)
+    judged = same_mass(step.judged, truth).all(-1)
+    flipped = (answer != step.judged) & real
+    weight = token_masses(answer.device)[answer].sum(-1)
+    error = ((weight - mass).abs().to(torch.float32) / mass.to(torch.float32) * 1e6).median()
+    return {
+        "token_accuracy": (right & real).sum().item() / max(1, int(real.sum())),
+        "sequence_accuracy": whole.float().mean().item(),
+        "judged_accuracy": judged.float().mean().item(),
+        "flip_rate": flipped.sum().item() / max(1, int(real.sum())),
+        "median_error_ppm": error.item(),
+        "halt_accuracy": ((step.halt > 0) == judged).float().mean().item(),
+    }
+
+
+def corrupted(answer: list[int], rng: np.random.Generator) -> list[int]:
+    """An answer with one stretch spoilt: shuffled, replaced by an equal mass, or at random."""
+    if len(answer) < 3:
+        return answer
+    length = int(rng.integers(2, min(5, len(answer)) + 1))
+    begin = int(rng.integers(0, len(answer) - length + 1))
+    stretch = answer[begin : begin + length]
+    kind = rng.random()
+    if kind < 0.4:
+        rng.shuffle(stretch)
+    elif kind < 0.8:
+        begin, stretch, length = begin, _equal_mass(answer[begin : begin + 2], rng), 2
+    else:
+        stretch = rng.integers(1, 20, length).tolist()
+    return [*answer[:begin], *stretch, *answer[begin + length :]]
+
+
+def _pairs() -> dict[int, list[list[int]]]:
+    """Residues and pairs of residues by nominal mass."""
+    masses = token_masses().tolist()
+    modified = n_terminal_tokens().tolist()
+    plain = [token for token in range(1, len(masses)) if not modified[token]]
+    found: dict[int, list[list[int]]] = {}
+    for a in plain:
+        found.setdefault(round(masses[a] / 1e6), []).append([a])
+        for b in plain:
+            found.setdefault(round((masses[a] + masses[b]) / 1e6), []).append([a, b])
+    return found
+
+
+_BY_MASS = _pairs()
+
+
+def _equal_mass(stretch: list[int], rng: np.random.Generator) -> list[int]:
+    masses = token_masses().tolist()
+    choices = _BY_MASS.get(round(sum(masses[token] for token in stretch) / 1e6), [stretch])
+    return list(choices[int(rng.integers(len(choices)))])
+
+
+def starts(
+    target: Tensor,
+    drafts: NDArray[np.uint8],
+    options: StartOptions,
+    rng: np.random.Generator,
+) -> Tensor:
+    """First answers of the loop: int64 [B, 3, S].
+
+    Parameters
+    ----------
+    target : int64 [B, S]
+        S must hold the longest of all answers and one padding.
+    drafts : uint8 [B, K, S']
+        Drafts of every spectrum, best first, all padding where missing.
+    """
+    rows, slots = target.shape
+    answers = np.zeros((rows, 3, slots), np.int64)
+    shares = np.array([options.corrupted, options.truth, options.empty, options.draft])
+    kinds = rng.choice(4, rows, p=shares / shares.sum())
+    for row in range(rows):
+        found = [d for d in drafts[row] if d[0] != PAD] or [drafts[row, 0]]
+        truth = [token for token in target[row].tolist() if token != PAD]
+        another = found[min(len(found) - 1, 1 + int(rng.exponential(2.0)))]
+        third = found[int(rng.integers(len(found)))]
+        choices = [corrupted(truth, rng), truth, [], third.tolist()]
+        for place, answer in enumerate((found[0].tolist(), another.tolist(), choices[kinds[row]])):
+            kept = [token for token in answer if token != PAD][:slots]
+            answers[row, place, : len(kept)] = kept
+    return torch.from_numpy(answers)

@@ -1,0 +1,186 @@
+"""The evidence scorer: the draft, the prior and the safety net.
+
+Knows the small network, shared over candidates, that turns what was found at a cut into an
+embedding and a score of every candidate residue. Does not know the recursion, losses or files.
+
+Axes: B spectra, S slots (or beams), V candidate tokens, E embedding.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tinynovo.evidence import (
+    CUT_FEATURES,
+    GLOBALS,
+    EvidenceOptions,
+    PeakTable,
+    cut_features,
+    cut_support,
+)
+from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
+
+CLOSED = 10_000
+"""Micro-dalton within which a remaining mass counts as none, beside 25 ppm of the whole."""
+
+_LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
+_SIDE_FEATURES = 10
+
+
+def _side_features(table: PeakTable, cut: Tensor, remaining: Tensor, forwards: bool) -> Tensor:
+    """What is known of a candidate beside its ions: float32 [B, S, V, _SIDE_FEATURES]."""
+    residues = token_masses(cut.device)[1:20]
+    ahead = cut[..., None] + (residues if forwards else -residues)
+    best = cut_support(table, ahead).topk(2, -1).values
+    here = cut_support(table, cut)
+    slack = closing_slack(table.batch.residue_mass)[:, None, None]
+    left = remaining.to(torch.float32) * 1e-6
+    immonium = table.immonium[:, None, :].expand(cut.shape)
+    return torch.stack(
+        [
+            here,
+            best[..., 0],
+            best[..., 1],
+            immonium,
+            (remaining.abs() <= slack).to(torch.float32),
+            (remaining < -slack).to(torch.float32),
+            ((remaining > slack) & (remaining < _LIGHTEST - slack)).to(torch.float32),
+            (left / 0.03).clamp(-3, 3),
+            (left / 100).clamp(-3, 3),
+            (left / 1000).clamp(-3, 3),
+        ],
+        -1,
+    )
+
+
+def closing_slack(residue_mass: Tensor) -> Tensor:
+    """Micro-dalton by which the last cut may miss the precursor: int64, shape of the input."""
+    return (residue_mass.to(torch.float32) * 25e-6).to(torch.int64) + CLOSED
+
+
+class DirectedScorer(nn.Module):
+    """Scores every candidate residue at an anchor, going one way along the peptide.
+
+    One small network is shared over all candidates; what is known of the anchor enters its first
+    layer as a bias.
+    """
+
+    def __init__(self, options: EvidenceOptions, *, forwards: bool) -> None:
+        super().__init__()
+        self.options = options
+        self.forwards = forwards
+        width = options.hidden
+        self.past = nn.Embedding(2 * VOCABULARY, width)
+        self.context = nn.Sequential(
+            nn.Linear(CUT_FEATURES + GLOBALS + 3, width), nn.GELU(), nn.Linear(width, width)
+        )
+        self.candidate = nn.Embedding(VOCABULARY, width)
+        self.first = nn.Linear(CUT_FEATURES + _SIDE_FEATURES, width)
+        self.second = nn.Linear(width, width // 2)
+        self.third = nn.Linear(width // 2, options.embedding)
+        self.score = nn.Linear(options.embedding, 1)
+
+    def forward(self, table: PeakTable, anchor: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding and logit of every candidate.
+
+        Parameters
+        ----------
+        table : PeakTable
+        anchor : int64 [B, S]
+            Cut where the candidate begins (forwards) or ends (backwards), micro-dalton.
+        past : int64 [B, S, 2]
+            The two tokens passed last, nearest first; PAD where there is none.
+
+        Returns
+        -------
+        embedding : float32 [B, S, V, E]
+        logits : float32 [B, S, V]
+            Candidates that do not fit are at a large negative number.
+        """
+        mass = token_masses(anchor.device)
+        step = mass if self.forwards else -mass
+        cut = anchor[..., None] + step
+        total = table.batch.residue_mass[:, None]
+        remaining = (total[..., None] - cut) if self.forwards else cut
+        at_anchor = cut_features(table, anchor, self.options)
+        at_cut = cut_features(table, cut.flatten(1), self.options).view(*cut.shape, -1)
+        side = _side_features(table, cut, remaining, self.forwards)
+        place = anchor.to(torch.float32) * 1e-9
+        whole = (total.to(torch.float32) * 1e-9).clamp(min=0.05)
+        where = torch.stack([place, whole - place, place / whole], -1)
+        known = table.globals[:, None, :].expand(-1, anchor.shape[1], -1)
+        context = self.context(torch.cat([at_anchor, known, where], -1))
+        offset = torch.tensor([0, VOCABULARY], device=past.device)
+        context = context + self.past(past + offset).sum(-2)
+        hidden = self.first(torch.cat([at_cut, side], -1)) + context[..., None, :]
+        hidden = nn.functional.gelu(hidden + self.candidate.weight)
+        hidden = nn.functional.gelu(self.second(hidden))
+        embedding = self.third(hidden)
+        logits = self.score(nn.functional.gelu(embedding)).squeeze(-1)
+        return embedding, logits.masked_fill(~self.allowed(table, anchor, remaining), -1e4)
+
+    def allowed(self, table: PeakTable, anchor: Tensor, remaining: Tensor) -> Tensor:
+        """Which candidates fit the precursor and their place: bool [B, S, V]."""
+        slack = closing_slack(table.batch.residue_mass)[:, None, None]
+        modification = n_terminal_tokens(anchor.device)
+        closes = remaining.abs() <= slack
+        fits = closes | (remaining >= _LIGHTEST - slack)
+        if self.forwards:
+            fits = torch.where(modification, (anchor == 0)[..., None], fits)
+        else:
+            for token in modification.nonzero().flatten().tolist():
+                fits |= (remaining - token_masses(anchor.device)[token]).abs() <= slack
+            fits = torch.where(modification, closes, fits)
+        fits[..., PAD] = False
+        return fits
+
+
+class EvidenceScorer(nn.Module):
+    """The scorer in both directions: the draft, the prior and the safety net."""
+
+    def __init__(self, options: EvidenceOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.forwards = DirectedScorer(options, forwards=True)
+        self.backwards = DirectedScorer(options, forwards=False)
+
+    def forward(self, table: PeakTable, answer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both scorers at the anchors that an answer gives.
+
+        Parameters
+        ----------
+        table : PeakTable
+        answer : int64 [B, S]
+            Token ids, padded.
+
+        Returns
+        -------
+        embedding, logits, embedding, logits
+            Forwards, then backwards: [B, S, V, E] and [B, S, V].
+        """
+        left, right = anchors(answer, table.batch.residue_mass)
+        return (
+            *self.forwards(table, left, neighbours(answer, -1)),
+            *self.backwards(table, right, neighbours(answer, 1)),
+        )
+
+
+def anchors(answer: Tensor, residue_mass: Tensor) -> tuple[Tensor, Tensor]:
+    """Left and right anchors of every slot of an answer: int64 [B, S], micro-dalton.
+
+    Left is counted from the N-terminus, right from the C-terminus; they meet where the answer
+    weighs what the precursor weighs.
+    """
+    mass = token_masses(answer.device)[answer]
+    sums = mass.cumsum(-1)
+    return sums - mass, residue_mass[:, None] - (sums[:, -1:] - sums)
+
+
+def neighbours(answer: Tensor, direction: int) -> Tensor:
+    """The two tokens before (-1) or behind (+1) every slot, nearest first: int64 [B, S, 2]."""
+    if direction < 0:
+        padded = nn.functional.pad(answer, (2, 0), value=PAD)
+        return torch.stack([padded[:, 1:-1], padded[:, :-2]], -1)
+    padded = nn.functional.pad(answer, (0, 2), value=PAD)
+    return torch.stack([padded[:, 1:-1], padded[:, 2:]], -1)

@@ -1,0 +1,320 @@
+"""Sequencing: spectra and a checkpoint to peptide-spectrum matches.
+
+Knows the recipe: clean, draft, refine, judge, rank. Does not know argv, files of spectra nor
+output formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from torch import Tensor
+
+from tinynovo import checkpoint
+from tinynovo.checkpoint import Checkpoint, Frozen
+from tinynovo.decoding import BeamOptions, Candidates, best_of, draft, without_repeats
+from tinynovo.errors import InputError
+from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, error_ppm, ion_mz
+from tinynovo.model import Memory, Tinynovo
+from tinynovo.peptide import PSM, Peptide
+from tinynovo.recursion import RecursionOptions, solve
+from tinynovo.spectrum import Peaks, Spectrum, preprocess
+from tinynovo.tokens import PAD, VOCABULARY, decode, peak_batch, token_ids, token_masses
+
+
+class SequencingOptions(BaseModel):
+    """How spectra are sequenced: everything that users may change at run time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: Literal["full", "draft", "empty"] = Field(
+        "full",
+        description="full: draft, refine, judge; draft: the beam search alone; empty: the loop "
+        "from an empty answer",
+    )
+    n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
+    candidates: int = Field(12, ge=1, description="drafts that are judged")
+    refined: int = Field(2, ge=0, description="best drafts that are refined")
+    top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
+    predict_batch_size: int = Field(16, ge=1, description="spectra sequenced together")
+    precursor_mass_tol: str = Field("20 ppm", description="tolerance of the precursor mass")
+    isotope_error_range: tuple[int, int] = Field(
+        (0, 1), description="isotopes by which a precursor may be too heavy, first and last"
+    )
+    default_charges: tuple[int, ...] = Field(
+        (2, 3), description="charges tried where the file gives none"
+    )
+    min_peptide_len: int = Field(5, ge=1, description="residues of the shortest answer")
+    max_peptide_len: int = Field(38, ge=2, le=60, description="residues of the longest answer")
+    exclude_residues: list[str] = Field([], description="residues that must not be used")
+    supervision_steps: int | None = Field(None, ge=1, description="steps of the loop; none: frozen")
+
+    @field_validator("isotope_error_range")
+    @classmethod
+    def _ascending(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("the first isotope must not be above the last")
+        return value
+
+    @field_validator("precursor_mass_tol")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        return str(Tolerance.parse(value))
+
+
+def find_device(name: str) -> torch.device:
+    """The device of a name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Raises
+    ------
+    InputError
+        When this machine has no such device.
+    """
+    try:
+        accelerator = "gpu" if name == "cuda" else name
+        device: torch.device = Fabric(accelerator=accelerator, devices=1).device
+    except (RuntimeError, ValueError) as error:
+        raise InputError(f"no {name} device here", remedy="use --device cpu") from error
+    return device
+
+
+@dataclass(frozen=True)
+class _Hypothesis:
+    """One way to read one spectrum: its charge and how many isotopes its precursor is off."""
+
+    spectrum: int
+    peaks: Peaks
+    isotopes: int
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """One candidate peptide of a hypothesis."""
+
+    hypothesis: _Hypothesis
+    tokens: tuple[int, ...]
+    score: float
+    residue_scores: tuple[float, ...]
+
+
+class Sequencer:
+    """A loaded model that turns spectra into PSMs.
+
+    Parameters
+    ----------
+    loaded : Checkpoint
+    options : SequencingOptions
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    def __init__(
+        self, loaded: Checkpoint, options: SequencingOptions, device: str = "auto"
+    ) -> None:
+        self.device = find_device(device)
+        self.frozen: Frozen = loaded.frozen
+        self.model: Tinynovo = loaded.model.to(self.device).eval()
+        self.options = options
+        self.tolerance = Tolerance.parse(options.precursor_mass_tol)
+        self.banned = torch.zeros(VOCABULARY, dtype=torch.bool, device=self.device)
+        self.banned[[PAD, *token_ids(options.exclude_residues)]] = True
+        self.masses = token_masses().tolist()
+
+    @classmethod
+    def load(cls, path: Path | None, options: SequencingOptions, device: str = "auto") -> Sequencer:
+        """The packaged weights, or those of a file."""
+        return cls(checkpoint.load(path), options, device)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The resolved configuration, for the results."""
+        frozen = self.frozen.model_dump(mode="json", exclude={"residues", "notes"})
+        return {
+            **{name: str(value) for name, value in frozen.items()},
+            **{name: str(value) for name, value in self.options.model_dump(mode="json").items()},
+            "device": str(self.device),
+        }
+
+    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+        """At least one PSM a spectrum, in input order; rank 1 first.
+
+        Spectra of a window of eight batches are sorted by mass to be sequenced together.
+        """
+        source = iter(spectra)
+        while window := list(islice(source, 8 * self.options.predict_batch_size)):
+            yield from self._window(window)
+
+    def _window(self, window: Sequence[Spectrum]) -> Iterator[PSM]:
+        reasons: dict[int, str] = {}
+        hypotheses: list[_Hypothesis] = []
+        for index, spectrum in enumerate(window):
+            found = self._hypotheses(index, spectrum)
+            if isinstance(found, str):
+                reasons[index] = found
+            else:
+                hypotheses += found
+        hypotheses.sort(key=lambda h: h.peaks.precursor_mass)
+        answers: dict[int, list[_Answer]] = {index: [] for index in range(len(window))}
+        size = self.options.predict_batch_size
+        for begin in range(0, len(hypotheses), size):
+            for answer in self._solve(hypotheses[begin : begin + size]):
+                answers[answer.hypothesis.spectrum].append(answer)
+        for index, spectrum in enumerate(window):
+            ranked = sorted(answers[index], key=lambda answer: -answer.score)
+            yield from self._psms(spectrum, ranked, reasons.get(index, ""))
+
+    def _hypotheses(self, index: int, spectrum: Spectrum) -> list[_Hypothesis] | str:
+        charges: Sequence[int | None] = (spectrum.precursor_charge,)
+        if spectrum.precursor_charge is None:
+            charges = self.options.default_charges
+        found: list[_Hypothesis] = []
+        reason = ""
+        first, last = self.options.isotope_error_range
+        for charge in charges:
+            peaks = preprocess(spectrum, self.frozen.preprocessing, charge)
+            if isinstance(peaks, str):
+                reason = peaks
+                continue
+            found += [_Hypothesis(index, peaks.shifted(i), i) for i in range(first, last + 1)]
+        return found or reason
+
+    @torch.inference_mode()
+    def _solve(self, hypotheses: Sequence[_Hypothesis]) -> Iterator[_Answer]:
+        """Answers of one batch of hypotheses."""
+        batch = peak_batch([h.peaks for h in hypotheses]).to(self.device)
+        memory = self.model.remember(batch)
+        slots = self.options.max_peptide_len + 2
+        if self.options.strategy == "empty":
+            blank = torch.zeros(len(hypotheses), 1, slots, dtype=torch.int64, device=self.device)
+            found = self._judge(memory, self._refine(memory, blank))
+        else:
+            beam = BeamOptions(
+                n_beams=self.options.n_beams,
+                candidates=self.options.candidates,
+                max_slots=slots,
+            )
+            drafts = draft(self.model.scorer, memory.table, beam, self.banned)
+            found = self._from_drafts(memory, drafts)
+        tokens, scores = found[0].tokens.tolist(), found[0].score.tolist()
+        residues = found[1].tolist()
+        for row, hypothesis in enumerate(hypotheses):
+            for answer, score, each in zip(tokens[row], scores[row], residues[row], strict=True):
+                length = answer.index(PAD) if PAD in answer else len(answer)
+                if score > float("-inf") and self._fits(answer, hypothesis):
+                    yield _Answer(hypothesis, tuple(answer[:length]), score, tuple(each[:length]))
+
+    def _from_drafts(self, memory: Memory, drafts: Candidates) -> tuple[Candidates, Tensor]:
+        if self.options.strategy == "draft":
+            length = (drafts.tokens != PAD).sum(-1).clamp(min=1)
+            score = (drafts.score / length).exp()
+            score = torch.where(torch.isfinite(drafts.score), score, -torch.inf)
+            each = score.clamp(min=0)[..., None].expand(drafts.tokens.shape)
+            return Candidates(drafts.tokens, score), each
+        judged, residues = self._judge(memory, drafts.tokens)
+        if not self.options.refined:
+            return judged, residues
+        best = best_of(judged.tokens, judged.score, self.options.refined)
+        refined = self._judge(memory, self._refine(memory, best.tokens))
+        together = without_repeats(
+            Candidates(
+                torch.cat([judged.tokens, refined[0].tokens], 1),
+                torch.cat([judged.score, refined[0].score], 1),
+            )
+        )
+        return together, torch.cat([residues, refined[1]], 1)
+
+    def _refine(self, memory: Memory, answers: Tensor) -> Tensor:
+        """Run the loop from answers [B, K, S]; returns what it ends with, same shape."""
+        *_, last = self._steps(memory, answers, self.options.supervision_steps)
+        return squeezed(last.view_as(answers))
+
+    def _steps(self, memory: Memory, answers: Tensor, steps: int | None) -> Iterator[Tensor]:
+        options = self.frozen.recursion
+        if steps:
+            options = options.model_copy(update={"supervision_steps": steps})
+        for step in solve(self.model, answers.flatten(0, 1), memory, options):
+            yield step.state.answer.masked_fill(self.banned[step.state.answer], PAD)
+
+    def _judge(self, memory: Memory, answers: Tensor) -> tuple[Candidates, Tensor]:
+        """Probability that each answer [B, K, S] is right, and that each residue is."""
+        used = min(answers.shape[-1], int((answers != PAD).sum(-1).max()) + 1)
+        flat = answers[..., :used].flatten(0, 1)
+        once = RecursionOptions(
+            latent_updates=self.frozen.recursion.latent_updates,
+            cycles=self.frozen.recursion.cycles,
+            supervision_steps=1,
+        )
+        (step,) = solve(self.model, flat, memory, once)
+        missing = (answers == PAD).all(-1)
+        score = step.halt.sigmoid().view(missing.shape).masked_fill(missing, -torch.inf)
+        residues = torch.zeros(answers.shape, device=answers.device)
+        shown = step.residues.sigmoid().view(*missing.shape, -1)
+        residues[..., : shown.shape[-1]] = shown
+        return Candidates(answers, score), residues
+
+    def _fits(self, answer: Sequence[int], hypothesis: _Hypothesis) -> bool:
+        """Whether an answer weighs what the precursor weighs and has a length asked for."""
+        length = answer.index(PAD) if PAD in answer else len(answer)
+        mass = sum(self.masses[token] for token in answer[:length])
+        peptide = decode(answer[:length])
+        lengths = self.options.min_peptide_len, self.options.max_peptide_len
+        reference = hypothesis.peaks.residue_mass
+        window = self.tolerance.window(hypothesis.peaks.precursor_mass)
+        return lengths[0] <= len(peptide) <= lengths[1] and abs(mass - reference) <= window
+
+    def _psms(self, spectrum: Spectrum, ranked: Sequence[_Answer], reason: str) -> Iterator[PSM]:
+        blank = PSM(
+            file=spectrum.file,
+            index=spectrum.index,
+            identifier=spectrum.identifier,
+            peptide=None,
+            precursor_mz=spectrum.precursor_mz,
+            precursor_charge=spectrum.precursor_charge,
+            title=spectrum.title,
+            scan=spectrum.scan,
+            retention_time=spectrum.retention_time,
+            ion_mobility=spectrum.ion_mobility,
+            reason=reason or "no peptide fits the precursor mass",
+        )
+        told: set[Peptide] = set()
+        for answer in ranked:
+            peptide = decode(answer.tokens)
+            if peptide in told or len(told) == self.options.top_match:
+                continue
+            told.add(peptide)
+            yield self._psm(blank, peptide, answer, len(told))
+        if not told:
+            yield blank
+
+    def _psm(self, blank: PSM, peptide: Peptide, answer: _Answer, rank: int) -> PSM:
+        charge = answer.hypothesis.peaks.precursor_charge
+        calculated = ion_mz(peptide.mass_udalton / MICRO, charge)
+        observed = (blank.precursor_mz or 0.0) - (
+            answer.hypothesis.isotopes * ISOTOPE_SPACING / charge
+        )
+        skip = len(answer.tokens) - len(peptide)
+        return replace(
+            blank,
+            peptide=peptide,
+            score=answer.score,
+            residue_scores=answer.residue_scores[skip:],
+            rank=rank,
+            precursor_charge=charge,
+            calculated_mz=calculated,
+            error_ppm=error_ppm(observed, calculated),
+            isotope_error=answer.hypothesis.isotopes,
+            reason="",
+        )
+
+
+def squeezed(answers: Tensor) -> Tensor:
+    """Answers [..., S] with padding between residues moved to the end."""
+    order = torch.argsort((answers == PAD).to(torch.int8), dim=-1, stable=True)
+    return answers.gather(-1, order)
