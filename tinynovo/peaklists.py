@@ -42,7 +42,9 @@ def read_mgf(path: Path) -> Iterator[Spectrum]:
                 continue
             where = None if params is None else f"index={index}"
             try:
-                if line.upper() == "BEGIN IONS" and params is None:
+                if line.upper() == "BEGIN IONS":
+                    if params is not None:
+                        raise ValueError("END IONS is missing before BEGIN IONS")
                     params, peaks = dict(defaults), []
                 elif line.upper() == "END IONS" and params is not None:
                     spectrum = _mgf_spectrum(params, peaks, index, str(path))
