@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyteomics.mgf
+import pyteomics.mzxml
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,6 +153,20 @@ def test_mgf(tmp_path: Path) -> None:
     assert (found.identifier, found.index, found.file) == ("index=0", 0, str(path))
     assert (found.title, found.scan, found.retention_time) == ("run.7.7.2 = first", 7, 12.5)
     assert (found.ion_mobility, found.peptide) == (0.95, "PEPTIDEK")
+
+
+def test_mgf_against_pyteomics(tmp_path: Path) -> None:
+    text = block("TITLE=a = b", "PEPMASS=450.5 9", "CHARGE=2+", "RTINSECONDS=1.5", "SCANS=4")
+    path = tmp_path / "a.mgf"
+    found = read(path, text + block("PEPMASS=7e2", "CHARGE=3+", peaks=("1.5e2\t7 1+",)))
+    with pyteomics.mgf.read(str(path), use_index=False) as others:
+        for spectrum, other in zip(found, others, strict=True):
+            assert spectrum.mz.tolist() == other["m/z array"].tolist()
+            assert spectrum.intensity.tolist() == other["intensity array"].tolist()
+            assert spectrum.precursor_mz == other["params"]["pepmass"][0]
+            assert spectrum.precursor_charge == other["params"]["charge"][0]
+            assert spectrum.title == other["params"].get("title", "")
+            assert spectrum.retention_time == other["params"].get("rtinseconds")
 
 
 @pytest.mark.parametrize(
@@ -434,6 +450,17 @@ def test_mzxml_keeps_a_scan_around_others(tmp_path: Path) -> None:
     found = read(tmp_path / "a.mzXML", mzxml(nested))
     assert sorted(s.identifier for s in found) == ["scan=1", "scan=2", "scan=3"]
     assert all(s.mz.tolist() == MZ and s.precursor_mz == 512.25 for s in found)
+
+
+def test_mzxml_against_pyteomics(tmp_path: Path) -> None:
+    path = tmp_path / "a.mzXML"
+    found = read(path, mzxml(mzxml_scan(1), mzxml_scan(2, precision=64, packed=True)))
+    with pyteomics.mzxml.read(str(path)) as others:
+        for spectrum, other in zip(found, others, strict=True):
+            assert spectrum.mz.tolist() == other["m/z array"].tolist()
+            assert spectrum.intensity.tolist() == other["intensity array"].tolist()
+            assert spectrum.retention_time == pytest.approx(other["retentionTime"] * 60)
+            assert spectrum.precursor_mz == other["precursorMz"][0]["precursorMz"]
 
 
 def test_mzxml_without_charge(tmp_path: Path) -> None:

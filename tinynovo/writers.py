@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from types import TracebackType
@@ -82,9 +83,15 @@ class Writer(ABC):
 
     def __init__(self, path: Path, files: Sequence[str], settings: Mapping[str, str]) -> None:
         self._path = path
-        self._file = path.open("wb")
-        self._start(files, settings)
-        self._file.flush()
+        with _complaints(path):
+            self._file = path.open("wb")
+            try:
+                self._start(files, settings)
+                self._file.flush()
+            except OSError:
+                with suppress(InputError):
+                    self.close()
+                raise
 
     def write(self, psms: Iterable[PSM]) -> None:
         """Write rows; they are on disk when this returns.
@@ -94,15 +101,21 @@ class Writer(ABC):
         InputError
             When the disk is full or gone.
         """
-        try:
-            self._rows(list(psms))
+        rows = list(psms)
+        with _complaints(self._path):
+            self._rows(rows)
             self._file.flush()
-        except OSError as error:
-            raise InputError(f"cannot be written: {error.strerror}", file=self._path) from None
 
     def close(self) -> None:
-        """End the file."""
-        self._file.close()
+        """End the file.
+
+        Raises
+        ------
+        InputError
+            When the disk is full or gone.
+        """
+        with _complaints(self._path), self._file:
+            self._end()
 
     def __enter__(self) -> Self:
         return self
@@ -122,6 +135,19 @@ class Writer(ABC):
     @abstractmethod
     def _rows(self, psms: Sequence[PSM]) -> None:
         """Write rows."""
+
+    def _end(self) -> None:
+        """Write what stands below the rows; by default nothing."""
+        self._file.flush()
+
+
+@contextmanager
+def _complaints(path: Path) -> Iterator[None]:
+    """What the operating system refuses becomes a complaint about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"cannot be written: {error.strerror or error}", file=path) from None
 
 
 def _values(psm: PSM) -> dict[str, Any]:
@@ -189,10 +215,8 @@ class ParquetWriter(Writer):
         if psms:
             self._table.write_table(pa.Table.from_pylist([_values(p) for p in psms], COLUMNS))
 
-    def close(self) -> None:
-        """End the file with its index, without which it cannot be read."""
+    def _end(self) -> None:
         self._table.close()
-        super().close()
 
 
 class MzTabWriter(Writer):
@@ -308,10 +332,7 @@ def open_writer(
             file=path,
             remedy=f"known are {', '.join(WRITERS)}",
         )
-    try:
-        return WRITERS[name](path, files, settings)
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=path) from None
+    return WRITERS[name](path, files, settings)
 
 
 def write_labelled(path: str | Path, spectra: Iterable[Spectrum]) -> None:
@@ -326,14 +347,11 @@ def write_labelled(path: str | Path, spectra: Iterable[Spectrum]) -> None:
     suffix = path.suffix.lower()
     if suffix not in (".mgf", ".parquet"):
         raise InputError("cannot hold labelled spectra", file=path, remedy="name .mgf or .parquet")
-    try:
-        with path.open("wb") as file:
-            if suffix == ".mgf":
-                file.writelines(_mgf_block(spectrum).encode() for spectrum in spectra)
-            else:
-                pq.write_table(_labelled_table(spectra), file, compression="zstd")
-    except OSError as error:
-        raise InputError(f"cannot be written: {error.strerror}", file=path) from None
+    with _complaints(path), path.open("wb") as file:
+        if suffix == ".mgf":
+            file.writelines(_mgf_block(spectrum).encode() for spectrum in spectra)
+        else:
+            pq.write_table(_labelled_table(spectra), file, compression="zstd")
 
 
 def _mgf_block(spectrum: Spectrum) -> str:
