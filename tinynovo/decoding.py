@@ -126,6 +126,7 @@ class _Beam:
         total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
         width = min(options.n_beams, total[0].numel())
         best, cell = total.flatten(1).topk(width, -1)
+        cell = torch.where(torch.isfinite(best), cell, cell[:, :1])
         parent, token = cell // VOCABULARY, cell % VOCABULARY
         self.tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, options.max_slots))
         self.tokens = self.tokens.clone()

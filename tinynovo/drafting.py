@@ -35,7 +35,7 @@ class DraftOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     count: int = Field(32_768, ge=512, description="spectra, drawn from the mixture")
-    beam: BeamOptions = BeamOptions(n_beams=6, candidates=8, max_slots=41)
+    beam: BeamOptions = BeamOptions(n_beams=5, candidates=8, max_slots=41)
     workers: int = Field(2, ge=1, description="processes")
 
 

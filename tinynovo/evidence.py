@@ -7,7 +7,7 @@ A *cut* is the summed residue mass left of a peptide bond, in micro-dalton. Goin
 anchor at ``left`` the candidate c makes the cut ``left + m(c)``; going backwards from ``right`` it
 makes the cut ``right - m(c)``.
 
-Axes: B spectra, P peaks, S slots (or beams), V candidate tokens, I ions, F features.
+Axes: B spectra, P peaks, Q queries (each put to one spectrum, its row), V tokens, F features.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tinynovo.masses import (
     WATER,
     udalton,
 )
-from tinynovo.tokens import PeakBatch, token_masses
+from tinynovo.tokens import FAR, PeakBatch, token_masses
 
 MAIN_IONS = (("b", 1), ("y", 1), ("b", 2), ("y", 2))
 HIGH_IONS = (("b", 3), ("y", 3))
@@ -103,6 +103,8 @@ class PeakTable:
         Summed intensity of the ions of a cut, on a grid of cuts, for looking ahead.
     immonium : float32 [B, V]
         Intensity of the immonium ion of each token.
+    top : int64 [B]
+        Highest m/z recorded, micro-Th.
     """
 
     batch: PeakBatch
@@ -110,6 +112,7 @@ class PeakTable:
     globals: Tensor
     nodes: Tensor
     immonium: Tensor
+    top: Tensor
 
     def select(self, rows: Tensor) -> PeakTable:
         """Some spectra of the table; ``rows`` is int64 or bool [B']."""
@@ -119,28 +122,39 @@ class PeakTable:
             self.globals[rows],
             self.nodes[rows],
             self.immonium[rows],
+            self.top[rows],
         )
 
 
-def nearest_peak(mz: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of the peak nearest to each query and its signed distance.
+def nearest_peak(mz: Tensor, row: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the peak nearest to each query is, and its signed distance.
 
     Parameters
     ----------
     mz : int64 [B, P]
         Ascending micro-Th.
-    query : int64 [B, Q]
+    row : int64 [Q]
+        The spectrum that each query is put to.
+    query : int64 [Q, ...]
+        Micro-Th, 0 to `FAR`.
 
     Returns
     -------
-    index : int64 [B, Q]
-    distance : int64 [B, Q]
+    index : int64 [Q, ...]
+        Into the peaks of the whole batch, flattened.
+    distance : int64 [Q, ...]
         Peak minus query, micro-Th.
     """
-    above = torch.searchsorted(mz, query).clamp(max=mz.shape[1] - 1)
-    below = (above - 1).clamp(min=0)
-    far = mz.gather(1, above) - query
-    near = mz.gather(1, below) - query
+    count, width = mz.shape
+    flat = mz.flatten()
+    spectra = torch.arange(count, device=mz.device)[:, None]
+    keys = (mz + spectra * (2 * FAR)).flatten()
+    row = row.view(-1, *[1] * (query.dim() - 1))
+    first = row * width
+    above = torch.searchsorted(keys, query + row * (2 * FAR))
+    above = torch.minimum(torch.maximum(above, first), first + width - 1)
+    below = torch.maximum(above - 1, first)
+    far, near = flat[above] - query, flat[below] - query
     closer = near.abs() < far.abs()
     return torch.where(closer, below, above), torch.where(closer, near, far)
 
@@ -150,28 +164,30 @@ def _window(query: Tensor, options: EvidenceOptions) -> Tensor:
     return relative + udalton(options.tolerance_da)
 
 
+def _found(batch: PeakBatch, row: Tensor, query: Tensor, options: EvidenceOptions) -> Tensor:
+    """Intensity of the peaks within half a window of each query, else 0."""
+    index, distance = nearest_peak(batch.mz, row, query.clamp(0, FAR))
+    hit = distance.abs() <= _window(query, options) // 2
+    return batch.intensity.flatten()[index] * hit
+
+
 def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
-    """Intensity of the peaks that stand in a known distance to each peak: [B, P, partners]."""
-    shifts = torch.tensor(_PARTNERS, dtype=torch.int64, device=batch.mz.device)
-    query = (batch.mz[:, :, None] + shifts).flatten(1)
-    index, distance = nearest_peak(batch.mz, query)
-    hit = distance.abs() <= _window(query.clamp(max=1 << 32), options) // 2
-    found = batch.intensity.gather(1, index) * hit
-    return found.view(*batch.mz.shape, len(_PARTNERS))
+    """Intensity of the peaks in known distances from each peak: float32 [B, P, partners + 4].
 
-
-def _ladder(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
-    """Best intensity one plain residue above and below each peak, for 1+ and 2+: [B, P, 4]."""
-    mass = token_masses(batch.mz.device)[1:20]
-    columns = []
+    The last four are the best of those one plain residue above and below, for 1+ and 2+.
+    """
+    mz, row = batch.mz[batch.mask], batch.mask.nonzero()[:, 0]
+    shifts = torch.tensor(_PARTNERS, dtype=torch.int64, device=mz.device)
+    columns = [_found(batch, row, mz[:, None] + shifts, options)]
+    residues = token_masses(mz.device)[1:20]
     for charge in (1, 2):
         for sign in (1, -1):
-            query = (batch.mz[:, :, None] + sign * mass // charge).flatten(1)
-            index, distance = nearest_peak(batch.mz, query)
-            hit = distance.abs() <= _window(query.clamp(max=1 << 32), options) // 2
-            found = batch.intensity.gather(1, index) * hit
-            columns.append(found.view(*batch.mz.shape, -1).amax(-1))
-    return torch.stack(columns, -1)
+            query = mz[:, None] + sign * torch.div(residues, charge, rounding_mode="floor")
+            columns.append(_found(batch, row, query, options).amax(-1, keepdim=True))
+    width = len(_PARTNERS) + 4
+    found = torch.zeros(*batch.mz.shape, width, device=mz.device)
+    found[batch.mask] = torch.cat(columns, -1)
+    return found
 
 
 def _ranks(batch: PeakBatch) -> tuple[Tensor, Tensor]:
@@ -221,7 +237,6 @@ def peak_table(batch: PeakBatch, options: EvidenceOptions) -> PeakTable:
             local[..., None],
             (batch.mz.clamp(max=1 << 32).to(torch.float32) * 1e-9)[..., None],
             _partners(batch, options),
-            _ladder(batch, options),
         ],
         -1,
     )
@@ -234,73 +249,67 @@ def peak_table(batch: PeakBatch, options: EvidenceOptions) -> PeakTable:
     mass = batch.residue_mass.to(torch.float32) * 1e-9
     facts = torch.stack([mass, 1 / (mass + 0.2), count / 150, rounded], -1)
     query = token_masses(batch.mz.device) + udalton(PROTON - CARBON_MONOXIDE)
-    query = query.expand(batch.mz.shape[0], -1).contiguous()
-    index, distance = nearest_peak(batch.mz, query)
-    immonium = batch.intensity.gather(1, index) * (distance.abs() <= _window(query, options))
+    rows = torch.arange(batch.mz.shape[0], device=batch.mz.device)
+    index, distance = nearest_peak(batch.mz, rows, query.expand(rows.numel(), -1))
+    immonium = batch.intensity.flatten()[index] * (distance.abs() <= _window(query, options))
     spectrum = torch.cat([charge, facts], -1).to(torch.float32)
-    return PeakTable(batch, features, spectrum, _nodes(batch), immonium)
+    top = batch.mz.masked_fill(~mask, 0).amax(-1)
+    return PeakTable(batch, features, spectrum, _nodes(batch), immonium, top)
 
 
-def cut_features(table: PeakTable, cut: Tensor, options: EvidenceOptions) -> Tensor:
+def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:
     """Look the ions of every cut up.
 
     Parameters
     ----------
     table : PeakTable
-    cut : int64 [B, Q]
+    row : int64 [Q]
+        The spectrum of each cut.
+    cut : int64 [Q]
         Micro-dalton.
 
     Returns
     -------
-    float32 [B, Q, CUT_FEATURES]
-        For each main ion intensity, rank, signed and absolute error and the annotations of its
-        peak; less for the others; whether b and y lie within the range recorded.
+    float32 [Q, CUT_FEATURES]
+        For each main ion intensity, rank, annotations of its peak, signed and absolute error and
+        whether there is one; less for the others; whether b and y lie in the range recorded.
     """
     batch = table.batch
-    total = batch.residue_mass[:, None]
-    ions = [ion_mz(cut, total, s, z, udalton(d)) for s, z, d in _IONS]
-    query = torch.stack(ions, -1).clamp(min=0)
+    total = batch.residue_mass[row]
+    query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
+    query = query.clamp(0, FAR)
     window = _window(query, options)
-    index, distance = nearest_peak(batch.mz, query.flatten(1))
-    distance = distance.view_as(query)
-    high = (batch.charge > 2)[:, None, None]
-    inside = (cut > 0) & (cut < total)
-    hit = (distance.abs() <= window) & inside[..., None]
-    hit[..., len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= high
-    rich = len(MAIN_IONS)
-    rows = torch.arange(batch.mz.shape[0], device=cut.device)[:, None, None]
-    index = index.view_as(query)
-    features = table.features[rows, index[..., :rich]] * hit[..., :rich, None]
-    plain = table.features[..., :2][rows, index[..., rich:]] * hit[..., rich:, None]
-    error = (distance / window) * hit
-    main = torch.cat([features, error[..., :rich, None], error[..., :rich, None].abs()], -1)
-    flag = hit[..., : rich + len(HIGH_IONS), None].to(torch.float32)
-    main = torch.cat([main, flag[..., :rich, :]], -1)
-    middle = plain[..., : len(HIGH_IONS), :]
-    span = slice(rich, rich + len(HIGH_IONS))
-    middle = torch.cat(
-        [middle, error[..., span, None], error[..., span, None].abs(), flag[..., rich:, :]], -1
-    )
-    minor = plain[..., len(HIGH_IONS) :, :]
-    low, top = batch.mz[:, :1], batch.mz.masked_fill(~batch.mask, 0).amax(-1, keepdim=True)
-    seen = [(ion >= low) & (ion <= top) for ion in ions[: len(MAIN_IONS)]]
+    index, distance = nearest_peak(batch.mz, row, query)
+    hit = (distance.abs() <= window) & ((cut > 0) & (cut < total))[:, None]
+    rich, middle = len(MAIN_IONS), len(MAIN_IONS) + len(HIGH_IONS)
+    hit[:, rich:middle] &= (batch.charge[row] > 2)[:, None]
+    flag = hit.to(torch.float32)
+    error = (distance / window) * flag
+    errors = torch.stack([error, error.abs(), flag], -1)
+    features = table.features.flatten(0, 1)
+    main = features[index[:, :rich]] * flag[:, :rich, None]
+    rest = features[:, :2][index[:, rich:]] * flag[:, rich:, None]
+    low, top = batch.mz[row, 0], table.top[row]
+    seen = (query[:, :rich] >= low[:, None]) & (query[:, :rich] <= top[:, None])
     return torch.cat(
         [
-            main.flatten(-2),
-            middle.flatten(-2),
-            minor.flatten(-2),
-            torch.stack(seen, -1).to(torch.float32),
+            torch.cat([main, errors[:, :rich]], -1).flatten(1),
+            torch.cat([rest[:, : len(HIGH_IONS)], errors[:, rich:middle]], -1).flatten(1),
+            rest[:, len(HIGH_IONS) :].flatten(1),
+            seen.to(torch.float32),
         ],
         -1,
     )
 
 
-def cut_support(table: PeakTable, cut: Tensor) -> Tensor:
+def cut_support(table: PeakTable, row: Tensor, cut: Tensor) -> Tensor:
     """Summed intensity of the b and y ions of cuts, read off the grid.
 
-    ``cut`` is int64 [B, ...], micro-dalton; returns float32 of the same shape, 0 outside.
+    ``row`` is int64 [Q]; ``cut`` is int64 [Q, ...], micro-dalton; returns float32 of the shape of
+    ``cut``, 0 outside the peptide.
     """
-    cell = torch.div(cut.flatten(1), NODE_BIN, rounding_mode="floor")
-    inside = (cell > 0) & (cell < table.nodes.shape[1])
-    found = table.nodes.gather(1, torch.where(inside, cell, 0))
-    return (found * inside).view(cut.shape)
+    bins = table.nodes.shape[1]
+    row = row.view(-1, *[1] * (cut.dim() - 1))
+    inside = (cut > NODE_BIN) & (cut < table.batch.residue_mass[row])
+    cell = torch.where(inside, torch.div(cut, NODE_BIN, rounding_mode="floor"), 0)
+    return table.nodes.flatten()[row * bins + cell] * inside

@@ -284,8 +284,9 @@ class Tinynovo(nn.Module):
         facts = self._facts(answer, left, right, mass, prior)
         places = torch.cat([self.masses(left), self.masses(right)], -1)
         x = self.explain(torch.cat([own, prior.flatten(-2) / 4, places, facts], -1))
-        cut = left.view(rows, -1)[..., None] + token_masses(left.device)
-        support = cut_support(table, cut).view(count, slots, VOCABULARY)
+        spectrum = torch.arange(rows, device=left.device).repeat_interleave(count // rows * slots)
+        cut = left.flatten()[:, None] + token_masses(left.device)
+        support = cut_support(table, spectrum, cut).view(count, slots, VOCABULARY)
         return Evidence(x, answer, embedding, prior, support)
 
     def _facts(

@@ -26,23 +26,25 @@ CLOSED = 10_000
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
 _SIDE_FEATURES = 10
+_OFFSET = 1 << 33
+"""Added to an anchor so that it is positive: answers of the loop may weigh too much."""
 
 
-def _side_features(table: PeakTable, cut: Tensor, remaining: Tensor, forwards: bool) -> Tensor:
-    """What is known of a candidate beside its ions: float32 [B, S, V, _SIDE_FEATURES]."""
+def _side_features(
+    table: PeakTable, row: Tensor, cut: Tensor, remaining: Tensor, forwards: bool
+) -> Tensor:
+    """What is known of a candidate beside its ions: float32 [Q, V, _SIDE_FEATURES]."""
     residues = token_masses(cut.device)[1:20]
     ahead = cut[..., None] + (residues if forwards else -residues)
-    best = cut_support(table, ahead).topk(2, -1).values
-    here = cut_support(table, cut)
-    slack = closing_slack(table.batch.residue_mass)[:, None, None]
+    best = cut_support(table, row, ahead).topk(2, -1).values
+    slack = closing_slack(table.batch.residue_mass[row])[:, None]
     left = remaining.to(torch.float32) * 1e-6
-    immonium = table.immonium[:, None, :].expand(cut.shape)
     return torch.stack(
         [
-            here,
+            cut_support(table, row, cut),
             best[..., 0],
             best[..., 1],
-            immonium,
+            table.immonium[row],
             (remaining.abs() <= slack).to(torch.float32),
             (remaining < -slack).to(torch.float32),
             ((remaining > slack) & (remaining < _LIGHTEST - slack)).to(torch.float32),
@@ -98,41 +100,62 @@ class DirectedScorer(nn.Module):
         logits : float32 [B, S, V]
             Candidates that do not fit are at a large negative number.
         """
+        rows = torch.arange(anchor.shape[0], device=anchor.device)[:, None].expand_as(anchor)
+        place = (rows << 34) | (anchor.clamp(-_OFFSET, _OFFSET - 1) + _OFFSET)
+        key = (((place << 5) | past[..., 0]) << 5) | past[..., 1]
+        key, where = torch.unique(key, return_inverse=True)
+        past = torch.stack([(key >> 5) & 31, key & 31], -1)
+        row, anchor = key >> 44, ((key >> 10) & ((1 << 34) - 1)) - _OFFSET
+        embedding, logits = self.candidates(table, row, anchor, past)
+        return embedding[where], logits[where]
+
+    def candidates(
+        self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a flat list of anchors, each put to one spectrum.
+
+        ``row`` and ``anchor`` are int64 [Q], ``past`` int64 [Q, 2]; returns [Q, V, E] and [Q, V].
+        """
         mass = token_masses(anchor.device)
-        step = mass if self.forwards else -mass
-        cut = anchor[..., None] + step
-        total = table.batch.residue_mass[:, None]
-        remaining = (total[..., None] - cut) if self.forwards else cut
-        at_anchor = cut_features(table, anchor, self.options)
-        at_cut = cut_features(table, cut.flatten(1), self.options).view(*cut.shape, -1)
-        side = _side_features(table, cut, remaining, self.forwards)
-        place = anchor.to(torch.float32) * 1e-9
-        whole = (total.to(torch.float32) * 1e-9).clamp(min=0.05)
-        where = torch.stack([place, whole - place, place / whole], -1)
-        known = table.globals[:, None, :].expand(-1, anchor.shape[1], -1)
-        context = self.context(torch.cat([at_anchor, known, where], -1))
-        offset = torch.tensor([0, VOCABULARY], device=past.device)
-        context = context + self.past(past + offset).sum(-2)
-        hidden = self.first(torch.cat([at_cut, side], -1)) + context[..., None, :]
+        cut = anchor[:, None] + (mass if self.forwards else -mass)
+        total = table.batch.residue_mass[row]
+        remaining = (total[:, None] - cut) if self.forwards else cut
+        flat = row.repeat_interleave(cut.shape[1])
+        at_cut = cut_features(table, flat, cut.flatten(), self.options).view(*cut.shape, -1)
+        side = _side_features(table, row, cut, remaining, self.forwards)
+        context = self._context(table, row, anchor, past)
+        hidden = self.first(torch.cat([at_cut, side], -1)) + context[:, None, :]
         hidden = nn.functional.gelu(hidden + self.candidate.weight)
         hidden = nn.functional.gelu(self.second(hidden))
         embedding = self.third(hidden)
         logits = self.score(nn.functional.gelu(embedding)).squeeze(-1)
-        return embedding, logits.masked_fill(~self.allowed(table, anchor, remaining), -1e4)
+        fits = self.allowed(table, row, anchor, remaining)
+        return embedding, logits.masked_fill(~fits, -1e4)
 
-    def allowed(self, table: PeakTable, anchor: Tensor, remaining: Tensor) -> Tensor:
-        """Which candidates fit the precursor and their place: bool [B, S, V]."""
-        slack = closing_slack(table.batch.residue_mass)[:, None, None]
+    def _context(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
+        """What is known of an anchor, for all its candidates: [Q, hidden]."""
+        place = anchor.to(torch.float32) * 1e-9
+        whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
+        where = torch.stack([place, whole - place, place / whole], -1)
+        at_anchor = cut_features(table, row, anchor, self.options)
+        context: Tensor = self.context(torch.cat([at_anchor, table.globals[row], where], -1))
+        offset = torch.tensor([0, VOCABULARY], device=past.device)
+        history: Tensor = self.past(past + offset).sum(-2)
+        return context + history
+
+    def allowed(self, table: PeakTable, row: Tensor, anchor: Tensor, remaining: Tensor) -> Tensor:
+        """Which candidates fit the precursor and their place: bool [Q, V]."""
+        slack = closing_slack(table.batch.residue_mass[row])[:, None]
         modification = n_terminal_tokens(anchor.device)
         closes = remaining.abs() <= slack
         fits = closes | (remaining >= _LIGHTEST - slack)
         if self.forwards:
-            fits = torch.where(modification, (anchor == 0)[..., None], fits)
+            fits = torch.where(modification, (anchor == 0)[:, None], fits)
         else:
             for token in modification.nonzero().flatten().tolist():
                 fits |= (remaining - token_masses(anchor.device)[token]).abs() <= slack
             fits = torch.where(modification, closes, fits)
-        fits[..., PAD] = False
+        fits[:, PAD] = False
         return fits
 
 
