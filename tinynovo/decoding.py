@@ -251,10 +251,81 @@ def without_repeats(candidates: Candidates) -> Candidates:
     )
 
 
-def draft(
+_HALF = 128
+_CHOICES = 5
+
+
+def exact_answers(logits: Tensor, residue_mass: Tensor, banned: Tensor, count: int) -> Candidates:
+    """The best answers from slot logits that weigh what the precursor weighs.
+
+    The better halves of either side are enumerated, at most `_HALF` of each, and joined where
+    their integer masses add up.
+
+    Parameters
+    ----------
+    logits : float32 [N, S, V]
+    residue_mass : int64 [N]
+        Micro-dalton.
+    banned : bool [V]
+        Tokens that must not be used, beside padding.
+    count : int
+        Answers wanted.
+
+    Returns
+    -------
+    Candidates
+        [N, count, S]: padding between residues is moved to the end.
+    """
+    slots = logits.shape[1]
+    allowed = ~banned
+    allowed[PAD] = True
+    inner = allowed & ~n_terminal_tokens(logits.device)
+    mask = torch.stack([allowed, *[inner] * (slots - 1)])
+    logp = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), -1)
+    left = _half(logp[:, : slots // 2])
+    right = _half(logp[:, slots // 2 :])
+    gap = left[1][:, :, None] + right[1][:, None, :] - residue_mass[:, None, None]
+    fits = gap.abs() <= closing_slack(residue_mass)[:, None, None]
+    score = (left[2][:, :, None] + right[2][:, None, :]).masked_fill(~fits, -torch.inf)
+    best, cell = score.flatten(1).topk(min(count, score[0].numel()), -1)
+    one, two = cell // score.shape[2], cell % score.shape[2]
+    first = left[0].gather(1, one[..., None].expand(-1, -1, left[0].shape[-1]))
+    second = right[0].gather(1, two[..., None].expand(-1, -1, right[0].shape[-1]))
+    tokens = squeezed(torch.cat([first, second], -1))
+    return Candidates(tokens.masked_fill(~torch.isfinite(best)[..., None], PAD), best)
+
+
+def _half(logp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The best token rows of some slots [N, s, V]: tokens [N, H, s], mass and score [N, H]."""
+    count, slots, _ = logp.shape
+    masses = token_masses(logp.device)
+    tokens = torch.zeros(count, 1, 0, dtype=torch.int64, device=logp.device)
+    mass = torch.zeros(count, 1, dtype=torch.int64, device=logp.device)
+    score = torch.zeros(count, 1, device=logp.device)
+    for slot in range(slots):
+        value, token = logp[:, slot].topk(_CHOICES, -1)
+        total = (score[:, :, None] + value[:, None, :]).flatten(1)
+        score, cell = total.topk(min(_HALF, total.shape[1]), -1)
+        parent, chosen = cell // _CHOICES, token.gather(1, cell % _CHOICES)
+        mass = mass.gather(1, parent) + masses[chosen]
+        tokens = tokens.gather(1, parent[..., None].expand(-1, -1, slot))
+        tokens = torch.cat([tokens, chosen[..., None]], -1)
+    return tokens, mass, score
+
+
+def squeezed(answers: Tensor) -> Tensor:
+    """Answers [..., S] with padding between residues moved to the end."""
+    order = torch.argsort((answers == PAD).to(torch.int8), dim=-1, stable=True)
+    return answers.gather(-1, order)
+
+
+def both_ways(
     scorer: EvidenceScorer, table: PeakTable, options: BeamOptions, banned: Tensor
 ) -> Candidates:
-    """Beam search from both ends, merged and judged by both directions together."""
+    """What the beam searches from both ends find, each answer once, with its own direction's score.
+
+    At most ``options.candidates`` from each end; missing ones are all padding.
+    """
     found = [
         beam_search(one, table, options, banned) for one in (scorer.forwards, scorer.backwards)
     ]
@@ -264,5 +335,14 @@ def draft(
             torch.cat([part.score for part in found], 1),
         )
     )
+    most = int(torch.isfinite(merged.score).sum(-1).max().clamp(min=1))
+    return best_of(merged.tokens, merged.score, most)
+
+
+def draft(
+    scorer: EvidenceScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+) -> Candidates:
+    """Beam search from both ends, merged and judged by both directions together."""
+    merged = both_ways(scorer, table, options, banned)
     score = answer_scores(scorer, table, merged.tokens)
     return best_of(merged.tokens, score, options.candidates)

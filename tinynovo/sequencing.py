@@ -19,7 +19,15 @@ from torch import Tensor
 
 from tinynovo import checkpoint
 from tinynovo.checkpoint import Checkpoint, Frozen
-from tinynovo.decoding import BeamOptions, Candidates, best_of, draft, without_repeats
+from tinynovo.decoding import (
+    BeamOptions,
+    Candidates,
+    best_of,
+    both_ways,
+    draft,
+    exact_answers,
+    without_repeats,
+)
 from tinynovo.errors import InputError
 from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, error_ppm, ion_mz
 from tinynovo.model import Memory, Tinynovo
@@ -27,6 +35,13 @@ from tinynovo.peptide import PSM, Peptide
 from tinynovo.recursion import RecursionOptions, solve
 from tinynovo.spectrum import Peaks, Spectrum, preprocess
 from tinynovo.tokens import PAD, VOCABULARY, decode, peak_batch, token_ids, token_masses
+
+_ROOM = 3
+"""Slots by which a refined answer may be longer than the one it began as."""
+
+
+_FEW = 2
+"""Mass-exact answers taken from the logits at the end of a refinement."""
 
 
 class SequencingOptions(BaseModel):
@@ -40,7 +55,7 @@ class SequencingOptions(BaseModel):
         "from an empty answer",
     )
     n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
-    candidates: int = Field(12, ge=1, description="drafts that are judged")
+    candidates: int = Field(8, ge=1, description="drafts of each direction that are judged")
     refined: int = Field(2, ge=0, description="best drafts that are refined")
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
     predict_batch_size: int = Field(16, ge=1, description="spectra sequenced together")
@@ -195,13 +210,7 @@ class Sequencer:
             blank = torch.zeros(len(hypotheses), 1, slots, dtype=torch.int64, device=self.device)
             found = self._judge(memory, self._refine(memory, blank))
         else:
-            beam = BeamOptions(
-                n_beams=self.options.n_beams,
-                candidates=self.options.candidates,
-                max_slots=slots,
-            )
-            drafts = draft(self.model.scorer, memory.table, beam, self.banned)
-            found = self._from_drafts(memory, drafts)
+            found = self._from_drafts(memory, slots)
         tokens, scores = found[0].tokens.tolist(), found[0].score.tolist()
         residues = found[1].tolist()
         for row, hypothesis in enumerate(hypotheses):
@@ -210,17 +219,21 @@ class Sequencer:
                 if score > float("-inf") and self._fits(answer, hypothesis):
                     yield _Answer(hypothesis, tuple(answer[:length]), score, tuple(each[:length]))
 
-    def _from_drafts(self, memory: Memory, drafts: Candidates) -> tuple[Candidates, Tensor]:
-        if self.options.strategy == "draft":
+    def _from_drafts(self, memory: Memory, slots: int) -> tuple[Candidates, Tensor]:
+        options = self.options
+        beam = BeamOptions(n_beams=options.n_beams, candidates=options.candidates, max_slots=slots)
+        if options.strategy == "draft":
+            drafts = draft(self.model.scorer, memory.table, beam, self.banned)
             length = (drafts.tokens != PAD).sum(-1).clamp(min=1)
             score = (drafts.score / length).exp()
             score = torch.where(torch.isfinite(drafts.score), score, -torch.inf)
             each = score.clamp(min=0)[..., None].expand(drafts.tokens.shape)
             return Candidates(drafts.tokens, score), each
+        drafts = both_ways(self.model.scorer, memory.table, beam, self.banned)
         judged, residues = self._judge(memory, drafts.tokens)
-        if not self.options.refined:
+        if not options.refined:
             return judged, residues
-        best = best_of(judged.tokens, judged.score, self.options.refined)
+        best = best_of(judged.tokens, judged.score, options.refined)
         refined = self._judge(memory, self._refine(memory, best.tokens))
         together = without_repeats(
             Candidates(
@@ -231,16 +244,21 @@ class Sequencer:
         return together, torch.cat([residues, refined[1]], 1)
 
     def _refine(self, memory: Memory, answers: Tensor) -> Tensor:
-        """Run the loop from answers [B, K, S]; returns what it ends with, same shape."""
-        *_, last = self._steps(memory, answers, self.options.supervision_steps)
-        return squeezed(last.view_as(answers))
-
-    def _steps(self, memory: Memory, answers: Tensor, steps: int | None) -> Iterator[Tensor]:
-        options = self.frozen.recursion
-        if steps:
-            options = options.model_copy(update={"supervision_steps": steps})
-        for step in solve(self.model, answers.flatten(0, 1), memory, options):
-            yield step.state.answer.masked_fill(self.banned[step.state.answer], PAD)
+        """Run the loop from answers [B, K, S]; mass-exact answers of its end, [B, K * few, S]."""
+        rows, count, slots = answers.shape
+        used = slots
+        if bool((answers != PAD).any()):
+            used = min(slots, int((answers != PAD).sum(-1).max()) + _ROOM)
+        recursion = self.frozen.recursion
+        if self.options.supervision_steps:
+            steps = {"supervision_steps": self.options.supervision_steps}
+            recursion = recursion.model_copy(update=steps)
+        *_, last = solve(self.model, answers[..., :used].flatten(0, 1), memory, recursion)
+        mass = memory.table.batch.residue_mass.repeat_interleave(count)
+        exact = exact_answers(last.logits, mass, self.banned, _FEW)
+        ended = torch.zeros(rows, count * _FEW, slots, dtype=torch.int64, device=answers.device)
+        ended[..., :used] = exact.tokens.view(rows, count * _FEW, used)
+        return ended
 
     def _judge(self, memory: Memory, answers: Tensor) -> tuple[Candidates, Tensor]:
         """Probability that each answer [B, K, S] is right, and that each residue is."""
@@ -312,9 +330,3 @@ class Sequencer:
             isotope_error=answer.hypothesis.isotopes,
             reason="",
         )
-
-
-def squeezed(answers: Tensor) -> Tensor:
-    """Answers [..., S] with padding between residues moved to the end."""
-    order = torch.argsort((answers == PAD).to(torch.int8), dim=-1, stable=True)
-    return answers.gather(-1, order)
