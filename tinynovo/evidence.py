@@ -313,3 +313,52 @@ def cut_support(table: PeakTable, row: Tensor, cut: Tensor) -> Tensor:
     inside = (cut > NODE_BIN) & (cut < table.batch.residue_mass[row])
     cell = torch.where(inside, torch.div(cut, NODE_BIN, rounding_mode="floor"), 0)
     return table.nodes.flatten()[row * bins + cell] * inside
+
+
+EXPLAINED = 7
+"""Numbers that `explained_shares` gives."""
+
+
+def explained_shares(
+    table: PeakTable, row: Tensor, cuts: Tensor, options: EvidenceOptions
+) -> Tensor:
+    """How much of a spectrum the ions of an answer explain.
+
+    Parameters
+    ----------
+    table : PeakTable
+    row : int64 [N]
+        The spectrum of each answer.
+    cuts : int64 [N, S]
+        All cuts of each answer, micro-dalton; those outside the peptide explain nothing.
+
+    Returns
+    -------
+    float32 [N, EXPLAINED]
+        Shares of summed root intensity, of summed intensity, of the 10, 20 and 50 strongest peaks,
+        of what lies above the precursor's m/z, and of the cuts that any main ion proves.
+    """
+    batch = table.batch
+    answers, slots = cuts.shape
+    total = batch.residue_mass[row][:, None]
+    query = torch.stack([ion_mz(cuts, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
+    query = query.clamp(0, FAR)
+    flat = row.repeat_interleave(slots)
+    index, distance = nearest_peak(batch.mz, flat, query.flatten(0, 1))
+    hit = distance.abs().view_as(query) <= _window(query, options)
+    hit &= ((cuts > 0) & (cuts < total))[..., None]
+    hit[..., len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (batch.charge[row] > 2)[
+        :, None, None
+    ]
+    place = (index.view(answers, -1) - (row * batch.mz.shape[1])[:, None]).clamp(min=0)
+    known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
+    known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")
+    root, rank = batch.intensity[row], table.features[row][..., 1]
+    precursor = torch.div(total, batch.charge[row][:, None], rounding_mode="floor")
+    weights = [root, root.square()]
+    weights += [(rank >= 1 / (1 + top / 10)).to(torch.float32) for top in (9.5, 19.5, 49.5)]
+    weights.append(root * (batch.mz[row] > precursor))
+    shares = [(known * w).sum(-1) / w.sum(-1).clamp(min=1e-3) for w in weights]
+    real = ((cuts > 0) & (cuts < total)).to(torch.float32)
+    proven = hit[..., : len(MAIN_IONS)].any(-1).to(torch.float32)
+    return torch.stack([*shares, (proven * real).sum(-1) / real.sum(-1).clamp(min=1)], -1)

@@ -18,10 +18,12 @@ from torch.nn import functional
 from tinynovo.errors import InputError
 from tinynovo.evidence import (
     ANNOTATIONS,
+    EXPLAINED,
     GLOBALS,
     EvidenceOptions,
     PeakTable,
     cut_support,
+    explained_shares,
     peak_table,
 )
 from tinynovo.masses import udalton
@@ -235,7 +237,9 @@ class Tinynovo(nn.Module):
         self.blocks = nn.ModuleList(TinyBlock(options) for _ in range(options.blocks))
         self.token = nn.Embedding(VOCABULARY, width)
         self.scratch = nn.Parameter(torch.zeros(width))
-        self.explain = nn.Linear(pair + 2 * VOCABULARY + 2 * self.masses.features + 8, width)
+        self.explain = nn.Linear(
+            pair + 2 * VOCABULARY + 2 * self.masses.features + 8 + EXPLAINED, width
+        )
         self.answer = nn.Linear(width, VOCABULARY)
         self.trust = nn.Linear(width, 2)
         self.keep = nn.Linear(width, 1)
@@ -283,10 +287,14 @@ class Tinynovo(nn.Module):
         own = embedding.gather(2, index).squeeze(2) * (answer != PAD)[..., None]
         facts = self._facts(answer, left, right, mass, prior)
         places = torch.cat([self.masses(left), self.masses(right)], -1)
-        x = self.explain(torch.cat([own, prior.flatten(-2) / 4, places, facts], -1))
-        spectrum = torch.arange(rows, device=left.device).repeat_interleave(count // rows * slots)
+        spectrum = torch.arange(rows, device=left.device).repeat_interleave(count // rows)
+        whole = explained_shares(table, spectrum, left, self.scorer.options)
+        whole = whole[:, None, :].expand(-1, slots, -1)
+        x = self.explain(torch.cat([own, prior.flatten(-2) / 4, places, facts, whole], -1))
         cut = left.flatten()[:, None] + token_masses(left.device)
-        support = cut_support(table, spectrum, cut).view(count, slots, VOCABULARY)
+        support = cut_support(table, spectrum.repeat_interleave(slots), cut).view(
+            count, slots, VOCABULARY
+        )
         return Evidence(x, answer, embedding, prior, support)
 
     def _facts(

@@ -6,7 +6,6 @@ continue an interrupted run. Does not know argv nor how the losses come about.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from tinynovo.drafting import DraftOptions, Drafts, make_drafts, read_drafts
 from tinynovo.errors import InputError
 from tinynovo.evaluation import evaluate
 from tinynovo.evidence import EvidenceOptions
+from tinynovo.logbook import Logbook, LogOptions
 from tinynovo.losses import LossOptions
 from tinynovo.mixture import MixtureOptions, mix
 from tinynovo.model import ModelOptions, Tinynovo
@@ -95,7 +95,7 @@ class TrainingOptions(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: int = Field(1, ge=1, description="of torch on the CPU")
-    tensorboard: bool = Field(False, description="also log to TensorBoard")
+    log: LogOptions = LogOptions()
 
 
 def train(options: TrainingOptions, *, resume: bool) -> Path:
@@ -133,7 +133,8 @@ class _Run:
         if resume and self.state_file.exists():
             self._restore()
         options.output.mkdir(parents=True, exist_ok=True)
-        self._open_metrics()
+        settings = options.model_dump(mode="json")
+        self.book = Logbook(options.output, self.step, options.log, settings)
 
     def _model(self) -> Tinynovo:
         options = self.options
@@ -198,19 +199,6 @@ class _Run:
                 state["state"].setdefault(int(number), {})[name] = value
         self.adam.load_state_dict(state)
 
-    def _open_metrics(self) -> None:
-        """Keep the lines of the steps that count, then append."""
-        path = self.options.output / "metrics.jsonl"
-        lines = path.read_text("utf-8").splitlines() if path.exists() and self.step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= self.step]
-        path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
-        self.metrics = path.open("a", encoding="utf-8")
-        self.board = None
-        if self.options.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self.board = SummaryWriter(self.options.output / "tensorboard")
-
     def run(self) -> Path:
         """Train, validate, save."""
         options = self.options
@@ -221,15 +209,15 @@ class _Run:
         for rows in track(batches, "training", total=total, console=self.console):
             figures = self._train_step(rows)
             if self.step % options.log_every == 0:
-                self._log({**figures, "seconds": time.monotonic() - begin})
+                self.book.write(self.step, {**figures, "seconds": time.monotonic() - begin})
             if self.step % options.validate_every == 0 and self.step < options.steps:
-                self._log(self.validate(options.validation_limit))
+                self.book.write(self.step, self.validate(options.validation_limit))
             if self.step % options.save_every == 0:
                 self._save()
         self._save()
         path = self._export()
-        self._log(self.validate(options.validation_limit))
-        self.metrics.close()
+        self.book.write(self.step, self.validate(options.validation_limit))
+        self.book.close()
         return path
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
@@ -345,14 +333,6 @@ class _Run:
             figures[f"{file.stem}_peptide_recall"] = metrics.published.peptide_recall or 0.0
             figures[f"{file.stem}_aa_precision"] = metrics.published.aa_precision or 0.0
         return figures
-
-    def _log(self, figures: Figures) -> None:
-        row = {"step": self.step, **{name: round(v, 6) for name, v in figures.items()}}
-        self.metrics.write(json.dumps(row) + "\n")
-        self.metrics.flush()
-        if self.board is not None:
-            for name, value in figures.items():
-                self.board.add_scalar(name, value, self.step)
 
 
 def _sample(spectra: list[Spectrum], count: int) -> list[Spectrum]:
