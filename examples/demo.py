@@ -15,8 +15,8 @@ OUT = Path("demo-out")
 def demo() -> int:
     """Run the two commands a user would; return the exit code."""
     OUT.mkdir(exist_ok=True)
-    rows, result = OUT / "demo.mztab", OUT / "demo.json"
-    code = main(["sequence", str(SPECTRA), "-o", str(rows)])
+    rows, result, report = OUT / "demo.mztab", OUT / "demo.json", OUT / "report.html"
+    code = main(["sequence", str(SPECTRA), "-o", str(rows), "--report", str(report)])
     if code:
         return code
     code = main(["evaluate", str(SPECTRA), "--predictions", str(rows), "--json", str(result)])
@@ -24,7 +24,8 @@ def demo() -> int:
         return code
     found = json.loads(result.read_text("utf-8"))
     right = round(found["exact"]["peptide_recall"] * found["spectra"])
-    print(f"{right} of {found['spectra']} simulated peptides are right; see {rows} and {result}")
+    print(f"{right} of {found['spectra']} simulated peptides are right")
+    print(f"see {rows}, {result} and, in a browser, {report}")
     return 0
 
 

@@ -92,6 +92,7 @@ def _sequence_parser(verbs: Verbs) -> None:
     verb.add_argument("-f", "--format", choices=formats, help="default: by the output's name")
     _model_arguments(verb)
     verb.add_argument("--top-match", type=_count, help="answers a spectrum at most")
+    verb.add_argument("--report", type=Path, help="also draw what was found, on an HTML page")
     verb.add_argument("-v", "--verbose", action="store_true", help="print the settings in force")
 
 
@@ -157,6 +158,8 @@ def _sequence(arguments: argparse.Namespace) -> list[InputError]:
     from tinynovo.journeys import check_output, sequence_files
 
     check_output(arguments.output, arguments.files)
+    if arguments.report:
+        check_output(arguments.report, [*arguments.files, arguments.output])
     sequencer = _sequencer(arguments)
     if arguments.verbose:
         for key, value in sequencer.settings.items():
@@ -164,7 +167,12 @@ def _sequence(arguments: argparse.Namespace) -> list[InputError]:
     start = time.monotonic()
     with _progress() as advance:
         outcome = sequence_files(
-            sequencer, arguments.files, arguments.output, arguments.format, advance
+            sequencer,
+            arguments.files,
+            arguments.output,
+            arguments.format,
+            advance,
+            arguments.report,
         )
     _say(_summary(outcome, len(arguments.files), time.monotonic() - start))
     return outcome.complaints

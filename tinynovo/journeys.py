@@ -21,6 +21,7 @@ from tinynovo.evaluation import Metrics, evaluate
 from tinynovo.peptide import PSM, Peptide
 from tinynovo.readers import read_predictions, read_spectra
 from tinynovo.rendering import SimulationOptions
+from tinynovo.report import Findings, write_report
 from tinynovo.simulation import digest, random_peptides, simulate
 from tinynovo.spectrum import Spectrum
 from tinynovo.writers import open_writer, write_labelled
@@ -73,7 +74,7 @@ def check_output(output: Path, inputs: Sequence[Path | None]) -> None:
     if twice is not None:
         raise InputError("is given twice", file=twice)
     for file in inputs:
-        if file is not None and file.exists() and output.exists() and output.samefile(file):
+        if file == output or (file and file.exists() and output.exists() and output.samefile(file)):
             raise InputError("is an input and would be lost", file=output)
     existed = output.exists()
     try:
@@ -91,6 +92,7 @@ def sequence_files(
     output: Path,
     format: str | None,
     advance: Callable[[int], None],
+    report: Path | None = None,
 ) -> Outcome:
     """Sequence every spectrum of every file.
 
@@ -106,15 +108,23 @@ def sequence_files(
         One of `tinynovo.writers.WRITERS`; left out, the output's name says it.
     advance : callable
         Told the number of spectra of each batch written.
+    report : Path, optional
+        Where to draw what was found, once all is done.
     """
     outcome = Outcome()
+    findings = Findings() if report else None
     names = [str(file) for file in files]
     with open_writer(output, format, files=names, settings=sequencer.settings) as writer:
         for file in files:
             spectra = _up_to_damage(file, outcome.complaints)
+            spectra = findings.watch(spectra) if findings else spectra
             for rows in _handfuls(sequencer.sequence(spectra)):
                 writer.write(rows)
                 advance(_count(outcome, rows))
+                if findings:
+                    findings.add(rows)
+    if report and findings:
+        write_report(report, findings, outcome.reasons, names, sequencer.settings)
     return outcome
 
 

@@ -1,0 +1,315 @@
+"""Reports: what was found in spectra, on one HTML page that needs no network.
+
+Knows what to note of spectra and PSMs while they go by, in memory that does not grow with the
+files, and how to draw it. Does not know where scores come from, nor files of spectra. matplotlib
+and jinja2 (the extra ``report``) are imported when they are needed.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynovo import __version__
+from tinynovo.errors import InputError
+from tinynovo.evaluation import match
+from tinynovo.peptide import PSM, Fragment, Peptide, fragments
+from tinynovo.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BEST = 4
+"""Spectra of the highest scores that are drawn, and as many of middling ones."""
+
+SAMPLE = 60
+"""Answered spectra kept by chance, for the table and the middling ones."""
+
+SCORE_BINS = 25
+DRAWN_PEAKS = 250
+TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
+"""A peak is a fragment's within the wider of the two."""
+
+_COLOURS = {"b": "#0072b2", "y": "#d55e00"}
+_QUIET = "#9aa0a6"
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An answered spectrum; `right` says whether the answer is the label, None without a label."""
+
+    psm: PSM
+    spectrum: Spectrum
+    truth: Peptide | None
+    right: bool | None
+
+    @property
+    def score(self) -> float:
+        """The score, 0 where the PSM has none."""
+        return self.psm.score or 0.0
+
+
+@dataclass(eq=False)
+class Findings:
+    """What is noted of a run.
+
+    Attributes
+    ----------
+    spectra, answered : int
+    scores, lengths, errors : Counter
+        Answers by score bin, residues, and precursor error in whole ppm.
+    labelled, exact, published : int
+        Spectra with a readable label, and answers that are it: the same residues, I = L, or all
+        residues matching by the published rule.
+    best, sample : list of Example
+        Those of the highest scores, and some by chance.
+
+    Raises
+    ------
+    InputError
+        When the libraries that will draw the report are not installed.
+    """
+
+    spectra: int = 0
+    answered: int = 0
+    scores: Counter[int] = field(default_factory=Counter)
+    lengths: Counter[int] = field(default_factory=Counter)
+    errors: Counter[int] = field(default_factory=Counter)
+    labelled: int = 0
+    exact: int = 0
+    published: int = 0
+    best: list[Example] = field(default_factory=list)
+    sample: list[Example] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for name in ("matplotlib", "jinja2"):
+            try:
+                importlib.import_module(name)
+            except ImportError:
+                remedy = "pip install tinynovo[report]"
+                raise InputError(f"a report needs {name}", remedy=remedy) from None
+        self._random = np.random.default_rng(0)
+        self._waiting: dict[tuple[str, int], Spectrum] = {}
+
+    def watch(self, spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
+        """Let spectra pass, and hold each until its answer is added."""
+        for spectrum in spectra:
+            self._waiting[spectrum.file, spectrum.index] = spectrum
+            yield spectrum
+
+    def add(self, psms: Iterable[PSM]) -> None:
+        """Note the best answer of each spectrum watched before."""
+        for psm in psms:
+            if psm.rank == 1:
+                self._add(psm, self._waiting.pop((psm.file, psm.index)))
+
+    def _add(self, psm: PSM, spectrum: Spectrum) -> None:
+        self.spectra += 1
+        truth = _truth(spectrum)
+        self.labelled += truth is not None
+        if psm.peptide is None:
+            return
+        self.answered += 1
+        right = None if truth is None else truth == psm.peptide
+        self.exact += right is True
+        self.published += truth is not None and all(match(truth, psm.peptide))
+        self.lengths[len(psm.peptide)] += 1
+        if psm.score is not None:
+            self.scores[min(int(psm.score * SCORE_BINS), SCORE_BINS - 1)] += 1
+        if psm.error_ppm is not None:
+            self.errors[round(psm.error_ppm)] += 1
+        self._keep(Example(psm, spectrum, truth, right))
+
+    def _keep(self, example: Example) -> None:
+        """Keep an example if it is among the best, and by chance (reservoir sampling)."""
+        self.best = sorted([*self.best, example], key=lambda e: -e.score)[:BEST]
+        if len(self.sample) < SAMPLE:
+            self.sample.append(example)
+        elif (place := int(self._random.integers(self.answered))) < SAMPLE:
+            self.sample[place] = example
+
+    @property
+    def middling(self) -> list[Example]:
+        """Examples around the median score that are not among the best."""
+        ranked = sorted(self.sample, key=lambda e: -e.score)
+        rest = [e for e in ranked if not any(e is other for other in self.best)]
+        first = max(0, (len(rest) - BEST) // 2)
+        return rest[first : first + BEST]
+
+
+def _truth(spectrum: Spectrum) -> Peptide | None:
+    """The label, None where there is none that can be read."""
+    try:
+        return Peptide.parse(spectrum.peptide) if spectrum.peptide else None
+    except InputError:
+        return None
+
+
+def write_report(
+    path: Path,
+    findings: Findings,
+    reasons: Counter[str],
+    files: Sequence[str],
+    settings: Mapping[str, str],
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path : Path
+    findings : Findings
+    reasons : Counter
+        Why spectra have no peptide, and how many.
+    files : sequence of str
+        The files that were sequenced.
+    settings : mapping
+        The resolved configuration.
+
+    Raises
+    ------
+    InputError
+        When the page cannot be written.
+    """
+    import jinja2
+
+    source = resources.files("tinynovo").joinpath("data/report.html").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    page = environment.from_string(source).render(
+        version=__version__,
+        files=files,
+        settings=settings,
+        findings=findings,
+        reasons=reasons,
+        histograms=_histograms(findings),
+        groups=[
+            ("Highest scores", [_card(e) for e in findings.best]),
+            ("Middling scores", [_card(e) for e in findings.middling]),
+        ],
+        sample=sorted(findings.sample, key=lambda e: -e.score),
+        tolerance=f"{TOLERANCE_PPM:g} ppm or {TOLERANCE_TH:g} Th, whichever is wider",
+        drawn_peaks=DRAWN_PEAKS,
+    )
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as failure:
+        raise InputError(f"cannot be written: {failure.strerror}", file=path) from None
+
+
+def _histograms(findings: Findings) -> list[dict[str, str]]:
+    """The three distributions, as images with a title and a description."""
+    scores = {(bin + 0.5) / SCORE_BINS: n for bin, n in findings.scores.items()}
+    drawn = []
+    for title, axis, counts, width in (
+        ("Score", "score", scores, 1 / SCORE_BINS),
+        ("Precursor error", "error, ppm (isotope removed)", findings.errors, 1.0),
+        ("Length", "residues", findings.lengths, 1.0),
+    ):
+        if counts:
+            image = _bars(axis, counts, width)
+            drawn.append({"title": title, "image": image, "about": f"{title} of all answers"})
+    return drawn
+
+
+def _bars(axis: str, counts: Mapping[float, int] | Mapping[int, int], width: float) -> str:
+    figure, axes = _figure(4.2, 2.6)
+    axes.bar(list(counts), list(counts.values()), width=width, color=_COLOURS["b"])
+    axes.set_xlabel(axis)
+    axes.set_ylabel("spectra")
+    if axis == "score":
+        axes.set_xlim(0, 1)
+    return _image(figure)
+
+
+def _card(example: Example) -> dict[str, object]:
+    """What the page says of one drawn spectrum."""
+    psm = example.psm
+    assert psm.peptide is not None
+    ions = annotate(example.spectrum, psm.peptide, psm.precursor_charge or 2)
+    bonds = {_bond(ion, len(psm.peptide)) for ion in ions if ion is not None}
+    scores = psm.residue_scores or (1.0,) * len(psm.peptide)
+    ahead = [(token, 1.0) for token in psm.peptide.tokens[: -len(psm.peptide)]]
+    return {
+        "example": example,
+        "tokens": [*ahead, *zip(psm.peptide.residues, scores, strict=True)],
+        "bonds": len(bonds),
+        "image": _spectrum_image(example.spectrum, ions),
+        "about": f"Annotated spectrum of {psm.peptide.proforma}",
+    }
+
+
+def _bond(ion: Fragment, length: int) -> int:
+    """The peptide bond, counted from the N-terminus, that an ion speaks for."""
+    return ion.ordinal if ion.series == "b" else length - ion.ordinal
+
+
+def annotate(spectrum: Spectrum, peptide: Peptide, charge: int) -> list[Fragment | None]:
+    """The b or y ion of every peak, None for peaks that are none.
+
+    Each ion is given the most intense peak within its tolerance; of two ions of one peak the one
+    of lower charge keeps it. Ions have charge 1 and 2, 3 too for precursors above charge 3.
+    """
+    found: list[Fragment | None] = [None] * spectrum.mz.size
+    charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
+    mz, intensity = spectrum.mz, np.nan_to_num(spectrum.intensity)
+    for ion in sorted(fragments(peptide, charges), key=lambda ion: ion.charge):
+        width = max(TOLERANCE_PPM * 1e-6 * ion.mz, TOLERANCE_TH)
+        near = np.flatnonzero(np.abs(mz - ion.mz) <= width)
+        if near.size:
+            place = int(near[np.argmax(intensity[near])])
+            found[place] = found[place] or ion
+    return found
+
+
+def _spectrum_image(spectrum: Spectrum, ions: Sequence[Fragment | None]) -> str:
+    """The most intense peaks as sticks, those of ions coloured and named."""
+    intensity: NDArray[np.float64] = np.nan_to_num(spectrum.intensity, posinf=0.0).clip(0)
+    intensity = intensity / max(intensity.max(initial=0.0), 1e-12)
+    drawn = set(np.argsort(-intensity, kind="stable")[:DRAWN_PEAKS].tolist())
+    kinds = [ion.series if ion else "" for ion in ions]
+    figure, axes = _figure(9.0, 3.0)
+    for kind, colour, width in (
+        ("", _QUIET, 0.7),
+        ("b", _COLOURS["b"], 1.4),
+        ("y", _COLOURS["y"], 1.4),
+    ):
+        rows = [p for p, own in enumerate(kinds) if own == kind and (kind or p in drawn)]
+        axes.vlines(spectrum.mz[rows], 0, intensity[rows], color=colour, linewidth=width)
+    for mz, height, ion in zip(spectrum.mz, intensity, ions, strict=True):
+        if ion is not None:
+            text = f"{ion.series}{ion.ordinal}" + (f"({ion.charge}+)" if ion.charge > 1 else "")
+            colour = _COLOURS[ion.series]
+            axes.text(mz, height + 0.02, text, color=colour, rotation=90, ha="center", fontsize=7)
+    axes.set_xlabel("m/z")
+    axes.set_ylabel("relative intensity")
+    axes.set_ylim(0, 1.18)
+    return _image(figure)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes: Axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _image(figure: Figure) -> str:
+    """A figure as a data URI of SVG, the same every time."""
+    import matplotlib
+
+    buffer = BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinynovo"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
