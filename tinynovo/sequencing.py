@@ -81,7 +81,10 @@ class SequencingOptions(BaseModel):
     @field_validator("precursor_mass_tol")
     @classmethod
     def _readable(cls, value: str) -> str:
-        return str(Tolerance.parse(value))
+        try:
+            return str(Tolerance.parse(value))
+        except InputError as complaint:
+            raise ValueError(str(complaint)) from None
 
 
 def find_device(name: str) -> torch.device:

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tinynovo.masses import ISOTOPE_SPACING, WATER, neutral_mass, to_udalton, udalton
 
+_LIGHTEST, _HEAVIEST = 100.0, 20_000.0
+"""Da: beyond these a precursor is no peptide's, and would cost memory without end."""
+
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
@@ -127,7 +130,7 @@ def preprocess(
     if not 1 <= charge <= options.max_charge:
         return f"precursor charge {charge} outside 1..{options.max_charge}"
     mass = neutral_mass(spectrum.precursor_mz, charge)
-    if mass < 100.0:
+    if not _LIGHTEST <= mass <= _HEAVIEST:
         return f"precursor mass {mass:.1f} Da is no peptide's"
     mz, intensity = np.asarray(spectrum.mz, np.float64), np.asarray(spectrum.intensity, np.float64)
     keep = np.isfinite(mz) & np.isfinite(intensity) & (intensity > 0)
