@@ -63,6 +63,9 @@ class SequencingOptions(BaseModel):
     isotope_error_range: tuple[int, int] = Field(
         (0, 1), description="isotopes by which a precursor may be too heavy, first and last"
     )
+    isotope_retry_below: float = Field(
+        0.9, ge=0, le=1, description="further isotopes are tried unless the answer scores as much"
+    )
     default_charges: tuple[int, ...] = Field(
         (2, 3), description="charges tried where the file gives none"
     )
@@ -110,6 +113,10 @@ class _Hypothesis:
     spectrum: int
     peaks: Peaks
     isotopes: int
+
+    def shifted(self, isotopes: int) -> _Hypothesis:
+        """The same with the precursor taken to be so many isotopes too heavy."""
+        return replace(self, peaks=self.peaks.shifted(isotopes), isotopes=isotopes)
 
 
 @dataclass(frozen=True)
@@ -178,12 +185,15 @@ class Sequencer:
                 reasons[index] = found
             else:
                 hypotheses += found
-        hypotheses.sort(key=lambda h: h.peaks.precursor_mass)
         answers: dict[int, list[_Answer]] = {index: [] for index in range(len(window))}
-        size = self.options.predict_batch_size
-        for begin in range(0, len(hypotheses), size):
-            for answer in self._solve(hypotheses[begin : begin + size]):
+        sure: set[int] = set()
+        first, last = self.options.isotope_error_range
+        for isotopes in range(first, last + 1):
+            open_ones = [h.shifted(isotopes) for h in hypotheses if h.spectrum not in sure]
+            for answer in self._solve_all(open_ones):
                 answers[answer.hypothesis.spectrum].append(answer)
+                if answer.score >= self.options.isotope_retry_below:
+                    sure.add(answer.hypothesis.spectrum)
         for index, spectrum in enumerate(window):
             ranked = sorted(answers[index], key=lambda answer: -answer.score)
             yield from self._psms(spectrum, ranked, reasons.get(index, ""))
@@ -194,14 +204,20 @@ class Sequencer:
             charges = self.options.default_charges
         found: list[_Hypothesis] = []
         reason = ""
-        first, last = self.options.isotope_error_range
         for charge in charges:
             peaks = preprocess(spectrum, self.frozen.preprocessing, charge)
             if isinstance(peaks, str):
                 reason = peaks
-                continue
-            found += [_Hypothesis(index, peaks.shifted(i), i) for i in range(first, last + 1)]
+            else:
+                found.append(_Hypothesis(index, peaks, 0))
         return found or reason
+
+    def _solve_all(self, hypotheses: list[_Hypothesis]) -> Iterator[_Answer]:
+        """Answers of any number of hypotheses, those of similar mass together."""
+        hypotheses.sort(key=lambda h: h.peaks.precursor_mass)
+        size = self.options.predict_batch_size
+        for begin in range(0, len(hypotheses), size):
+            yield from self._solve(hypotheses[begin : begin + size])
 
     @torch.inference_mode()
     def _solve(self, hypotheses: Sequence[_Hypothesis]) -> Iterator[_Answer]:
