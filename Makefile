@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint check docs
+.PHONY: install demo test lint check docs figures card
 
 install: $(INSTALLED)
 
@@ -30,3 +30,14 @@ check: lint test
 
 docs: install
 	$(BIN)/python docs/cli.py
+
+# The figures take about an hour, and a machine that does nothing else. They read the labelled
+# spectra of ../shared/data.
+figures: install
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/refinement.py
+	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/card.py
+
+card: install
+	$(BIN)/python benchmarks/card.py
