@@ -31,7 +31,7 @@ check: lint test
 docs: install
 	$(BIN)/python docs/cli.py
 
-# The figures take about an hour, and a machine that does nothing else. They read the labelled
+# The figures take half an hour or more, and a machine that does nothing else. They read the labelled
 # spectra of ../shared/data.
 figures: install
 	$(BIN)/python benchmarks/accuracy.py
