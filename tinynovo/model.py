@@ -244,9 +244,13 @@ class Tinynovo(nn.Module):
         self.trust = nn.Linear(width, 2)
         self.keep = nn.Linear(width, 1)
         self.ask = nn.Linear(width, pair)
-        self.judge = nn.Sequential(nn.Linear(3 * width, width), nn.SiLU(), nn.Linear(width, 1))
+        self.judge = nn.Sequential(nn.Linear(3 * width + 4, width), nn.SiLU(), nn.Linear(width, 1))
         self.residue = nn.Linear(width, 1)
+        self.lean = nn.Parameter(torch.tensor([2.0, 0.5, 1.5, 0.5]))
         nn.init.constant_(self.trust.bias, 0.2)
+        for head in (self.judge[2], self.residue):
+            nn.init.zeros_(head.get_parameter("weight"))
+            nn.init.zeros_(head.get_parameter("bias"))
         nn.init.constant_(self.keep.bias, 4.0)
 
     def remember(self, batch: PeakBatch) -> Memory:
@@ -328,12 +332,24 @@ class Tinynovo(nn.Module):
         held: Tensor = self.keep(y) * functional.one_hot(evidence.answer, VOCABULARY)
         return logits + held
 
-    def verdict(self, z: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
-        """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about."""
-        real = (answer != PAD)[..., None]
+    def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about.
+
+        Both start from what the scorer thinks of the answer, so that an untrained judge ranks as
+        the draft does.
+        """
+        real = evidence.answer != PAD
+        index = evidence.answer[..., None, None].expand(-1, -1, 1, 2)
+        own = evidence.prior.gather(2, index).squeeze(2) * real[..., None]
+        each = own.mean(-1)
         count = real.sum(1).clamp(min=1)
-        mean = (z * real).sum(1) / count
-        lowest = z.masked_fill(~real, torch.inf).amin(1).nan_to_num(posinf=0.0)
-        highest = z.masked_fill(~real, -torch.inf).amax(1).nan_to_num(neginf=0.0)
-        halt = self.judge(torch.cat([mean, lowest, highest], -1)).squeeze(-1)
-        return halt, self.residue(z).squeeze(-1)
+        total = each.sum(1)
+        kept = z * real[..., None]
+        mean = kept.sum(1) / count[:, None]
+        lowest = z.masked_fill(~real[..., None], torch.inf).amin(1).nan_to_num(posinf=0.0)
+        highest = z.masked_fill(~real[..., None], -torch.inf).amax(1).nan_to_num(neginf=0.0)
+        about = torch.stack([total / 10, total / count, (total / 4).exp(), each.amin(1) / 4], -1)
+        halt = self.judge(torch.cat([mean, lowest, highest, about], -1)).squeeze(-1)
+        halt = halt + self.lean[0] + self.lean[1] * total
+        residues = self.residue(z).squeeze(-1) + self.lean[2] + self.lean[3] * each
+        return halt, residues

@@ -195,7 +195,7 @@ def starts(
     Parameters
     ----------
     target : int64 [B, S]
-        S must hold the longest of all answers and one padding.
+        Longer drafts are cut off at S.
     drafts : uint8 [B, K, S']
         Drafts of every spectrum, best first, all padding where missing.
     """

@@ -56,7 +56,7 @@ class Recursive(Protocol[M, E]):
     def read(self, y: Tensor, evidence: E) -> Tensor:
         """Logits [N, S, V] of a new answer."""
 
-    def verdict(self, z: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+    def verdict(self, z: Tensor, evidence: E) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer laid out."""
 
 
@@ -105,7 +105,7 @@ def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) 
         z = model.network(evidence.x + state.y + z, memory)
     y = model.network(state.y + z, memory)
     logits = model.read(y, evidence)
-    halt, residues = model.verdict(z, state.answer)
+    halt, residues = model.verdict(z, evidence)
     new = State(logits.argmax(-1).detach(), y.detach(), z.detach())
     return Step(state.answer, halt, residues, logits, evidence, new)
 

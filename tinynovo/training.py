@@ -45,6 +45,9 @@ from tinynovo.sequencing import Sequencer, SequencingOptions
 from tinynovo.spectrum import Preprocessing, Spectrum
 
 STATE = "tinynovo-training-1"
+_ROOM = 4
+"""Slots beyond the longest true answer of a batch; longer drafts are cut off."""
+
 _POOL = 32
 """Batches drawn together and sorted by length, so that little is padded."""
 
@@ -270,8 +273,7 @@ class _Run:
         if self.drafts is None:
             return batch.to(device), target.to(device)
         drafts = self.drafts.tokens[rows]
-        slots = 1 + max(target.shape[1], int((drafts != 0).sum(-1).max()))
-        target = torch.nn.functional.pad(target, (0, slots - target.shape[1]))
+        target = torch.nn.functional.pad(target, (0, _ROOM))
         first = starts(target, drafts, options.starts, rng)
         return batch.to(device), target.to(device), first.to(device)
 
