@@ -26,7 +26,7 @@ CLOSED = 10_000
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
 _SIDE_FEATURES = 10
-_OFFSET = 1 << 33
+_OFFSET = 1 << 35
 """Added to an anchor so that it is positive: answers of the loop may weigh too much."""
 
 
@@ -101,11 +101,11 @@ class DirectedScorer(nn.Module):
             Candidates that do not fit are at a large negative number.
         """
         rows = torch.arange(anchor.shape[0], device=anchor.device)[:, None].expand_as(anchor)
-        place = (rows << 34) | (anchor.clamp(-_OFFSET, _OFFSET - 1) + _OFFSET)
+        place = (rows << 36) | (anchor.clamp(-_OFFSET, _OFFSET - 1) + _OFFSET)
         key = (((place << 5) | past[..., 0]) << 5) | past[..., 1]
         key, where = torch.unique(key, return_inverse=True)
         past = torch.stack([(key >> 5) & 31, key & 31], -1)
-        row, anchor = key >> 44, ((key >> 10) & ((1 << 34) - 1)) - _OFFSET
+        row, anchor = key >> 46, ((key >> 10) & ((1 << 36) - 1)) - _OFFSET
         embedding, logits = self.candidates(table, row, anchor, past)
         return embedding[where], logits[where]
 

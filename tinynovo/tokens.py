@@ -117,7 +117,7 @@ class PeakBatch:
 
 def peak_batch(spectra: Sequence[Peaks]) -> PeakBatch:
     """Pad cleaned spectra to the longest of them."""
-    longest = max((peaks.mz.size for peaks in spectra), default=1)
+    longest = max([1, *(peaks.mz.size for peaks in spectra)])
     mz = np.full((len(spectra), longest), FAR, dtype=np.int64)
     intensity = np.zeros((len(spectra), longest), dtype=np.float32)
     for row, peaks in enumerate(spectra):

@@ -1,0 +1,65 @@
+"""Spectra and networks small enough to be known by heart, for the tests of the core rooms."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tinynovo.checkpoint import Checkpoint, Frozen
+from tinynovo.evidence import EvidenceOptions
+from tinynovo.masses import MICRO, ion_mz
+from tinynovo.model import ModelOptions, Tinynovo
+from tinynovo.peptide import Peptide, fragments
+from tinynovo.recursion import RecursionOptions
+from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
+from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, peak_batch, token_ids
+
+EVIDENCE = EvidenceOptions(hidden=16, embedding=4)
+SHAPE = ModelOptions(width=32, blocks=1, heads=2)
+KEEP_ALL = Preprocessing(min_peaks=1)
+
+
+def ladder(peptide: str, charge: int = 2, index: int = 0, **fields: object) -> Spectrum:
+    """All b and y ions, 1+ and 2+, of a peptide; intensities that differ; labelled."""
+    parsed = Peptide.parse(peptide)
+    mz = np.array(sorted(ion.mz for ion in fragments(parsed, charges=(1, 2))))
+    known = {
+        "precursor_mz": ion_mz(parsed.mass_udalton / MICRO, charge),
+        "precursor_charge": charge,
+        "identifier": f"index={index}",
+        "index": index,
+        "peptide": peptide,
+    }
+    intensity = 1.0 + np.arange(mz.size) % 7
+    return Spectrum(mz=mz, intensity=intensity, **{**known, **fields})
+
+
+def cleaned(spectrum: Spectrum) -> Peaks:
+    """A spectrum that is known to be usable."""
+    peaks = preprocess(spectrum, KEEP_ALL)
+    assert isinstance(peaks, Peaks)
+    return peaks
+
+
+def batch_of(*peptides: str) -> PeakBatch:
+    """The ladders of some peptides."""
+    return peak_batch([cleaned(ladder(peptide)) for peptide in peptides])
+
+
+def banned(*tokens: str) -> torch.Tensor:
+    """The mask of forbidden tokens, padding among them."""
+    mask = torch.zeros(VOCABULARY, dtype=torch.bool)
+    mask[[PAD, *token_ids(tokens)]] = True
+    return mask
+
+
+def network(seed: int = 0) -> Tinynovo:
+    """A tiny network that was never trained."""
+    torch.manual_seed(seed)
+    return Tinynovo(SHAPE, EVIDENCE).eval()
+
+
+def loaded(seed: int = 0) -> Checkpoint:
+    """That network as a checkpoint holds it."""
+    recursion = RecursionOptions(latent_updates=1, cycles=2, supervision_steps=2)
+    return Checkpoint(network(seed), Frozen(model=SHAPE, evidence=EVIDENCE, recursion=recursion))

@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from handmade import EVIDENCE, batch_of, network
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.peptide import Peptide
+from tinynovo.scorer import (
+    DirectedScorer,
+    EvidenceScorer,
+    anchors,
+    closing_slack,
+    neighbours,
+)
+from tinynovo.tokens import (
+    PAD,
+    TOKENS,
+    VOCABULARY,
+    answer_batch,
+    encode,
+    token_ids,
+    token_masses,
+)
+
+G, A, S, P, K = token_ids(list("GASPK"))
+MASS = dict(zip(TOKENS, token_masses().tolist(), strict=True))
+IMPOSSIBLE = -1e4
+ANSWERS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=12)
+
+
+def table_of(*peptides: str) -> PeakTable:
+    return peak_table(batch_of(*peptides), EVIDENCE)
+
+
+def fitting(scorer: DirectedScorer, table: PeakTable, anchor: int) -> set[str]:
+    """Names of the candidates that are not ruled out at an anchor."""
+    past = torch.zeros(1, 1, 2, dtype=torch.int64)
+    _, logits = scorer(table, torch.tensor([[anchor]]), past)
+    return {TOKENS[i] for i in (logits[0, 0] > IMPOSSIBLE).nonzero().flatten().tolist()}
+
+
+def test_the_slack_is_25_ppm_and_10_millidalton():
+    mass = torch.tensor([0, 1_000_000_000, 2_000_000_000])
+    assert closing_slack(mass).tolist() == [10_000, 35_000, 60_000]
+    assert closing_slack(mass).dtype == torch.int64
+
+
+def test_anchors_of_a_hand_weighed_answer():
+    answer = torch.tensor([[G, A, S, PAD]])
+    g, a, s = 57_021_464, 71_037_114, 87_032_028
+    left, right = anchors(answer, torch.tensor([g + a + s]))
+    assert left.tolist() == [[0, g, g + a, g + a + s]]
+    assert right.tolist() == [[g, g + a, g + a + s, g + a + s]]
+    _, heavier = anchors(answer, torch.tensor([g + a + s + 1_000_000]))
+    assert (heavier - right).tolist() == [[1_000_000] * 4]
+
+
+@given(ANSWERS, st.integers(0, 6_000_000_000))
+def test_right_anchors_mirror_left_ones(answer: list[int], mass: int):
+    tokens = torch.tensor([answer])
+    left, right = anchors(tokens, torch.tensor([mass]))
+    mirrored, _ = anchors(tokens.flip(-1), torch.tensor([mass]))
+    assert torch.equal(right, mass - mirrored.flip(-1))
+    assert left.dtype == right.dtype == torch.int64
+
+
+@given(ANSWERS)
+def test_anchors_meet_where_the_answer_weighs_what_the_precursor_weighs(answer: list[int]):
+    tokens = torch.tensor([answer])
+    own = token_masses()[tokens]
+    left, right = anchors(tokens, own.sum(-1))
+    assert torch.equal(left + own, right)
+    _, off = anchors(tokens, own.sum(-1) + 17)
+    assert torch.equal(left + own + 17, off)
+
+
+def test_neighbours_are_nearest_first():
+    answer = torch.tensor([[G, A, S, P]])
+    assert neighbours(answer, -1).tolist() == [[[PAD, PAD], [G, PAD], [A, G], [S, A]]]
+    assert neighbours(answer, 1).tolist() == [[[A, S], [S, P], [P, PAD], [PAD, PAD]]]
+
+
+@given(ANSWERS)
+def test_neighbours_behind_are_those_before_the_other_way_round(answer: list[int]):
+    tokens = torch.tensor([answer])
+    mirrored = neighbours(tokens.flip(-1), -1).flip(1)
+    assert torch.equal(neighbours(tokens, 1), mirrored)
+
+
+def test_only_what_leaves_room_for_the_rest_fits_forwards():
+    scorer = EvidenceScorer(EVIDENCE).forwards
+    table = table_of("AKG")
+    rest = MASS["K"] + MASS["G"]
+    assert fitting(scorer, table, MASS["A"]) == {
+        name
+        for name, mass in MASS.items()
+        if name != "$" and not name.endswith("-") and (mass <= rest - MASS["G"] or mass == rest)
+    }
+    assert fitting(scorer, table, MASS["A"] + MASS["K"]) == {"G"}
+
+
+def test_n_terminal_modifications_fit_only_the_first_slot_forwards():
+    scorer = EvidenceScorer(EVIDENCE).forwards
+    table = table_of("[Acetyl]-PEPTLDEK")
+    assert {n for n in fitting(scorer, table, 0) if n.endswith("-")} == {
+        "[Acetyl]-", "[Carbamyl]-", "[Ammonia-loss]-", "[TMT6plex]-",
+    }  # fmt: skip
+    assert not {n for n in fitting(scorer, table, MASS["[Acetyl]-"]) if n.endswith("-")}
+
+
+def test_backwards_a_modification_fits_only_where_nothing_else_remains():
+    scorer = EvidenceScorer(EVIDENCE).backwards
+    table = table_of("[Acetyl]-PEPTLDEK")
+    assert fitting(scorer, table, MASS["[Acetyl]-"]) == {"[Acetyl]-"}
+    at_start = fitting(scorer, table, MASS["[Acetyl]-"] + MASS["P"])
+    assert "P" in at_start
+    assert not {n for n in at_start if n.endswith("-")}
+    loss = fitting(scorer, table, MASS["[Ammonia-loss]-"])
+    assert loss == {"[Ammonia-loss]-"}
+
+
+def test_padding_never_fits():
+    for scorer in (EvidenceScorer(EVIDENCE).forwards, EvidenceScorer(EVIDENCE).backwards):
+        table = table_of("GAK")
+        for anchor in (0, 50_000_000, int(table.batch.residue_mass)):
+            assert "$" not in fitting(scorer, table, anchor)
+
+
+def test_shapes_and_types():
+    table = table_of("PEPTLDEK", "SAMPLER")
+    answer = answer_batch([encode(Peptide.parse(p)) for p in ("PEPTLDEK", "SAMPLER")], 9)
+    one, logits, two, others = network().scorer(table, answer)
+    assert one.shape == two.shape == (2, 9, VOCABULARY, EVIDENCE.embedding)
+    assert logits.shape == others.shape == (2, 9, VOCABULARY)
+    assert {t.dtype for t in (one, logits, two, others)} == {torch.float32}
+
+
+def test_questions_asked_twice_are_answered_alike():
+    table = table_of("PEPTLDEK", "SAMPLER")
+    scorer = network().scorer.forwards
+    anchor = torch.tensor([[0, MASS["P"], 0, MASS["P"]], [0, 0, MASS["P"], -5_000_000]])
+    past = torch.tensor([[[0, 0], [P, 0], [0, 0], [G, 0]], [[0, 0], [0, 0], [P, 0], [K, S]]])
+    _, logits = scorer(table, anchor, past)
+    assert torch.equal(logits[0, 0], logits[0, 2])
+    assert torch.equal(logits[1, 0], logits[1, 1])
+    assert not torch.allclose(logits[0, 1], logits[0, 3])
+    for row in (0, 1):
+        _, flat = scorer.candidates(table, torch.full((4,), row), anchor[row], past[row])
+        assert torch.allclose(logits[row], flat, atol=1e-5)
+
+
+@pytest.mark.parametrize("anchor", [9_000_000_000, 19_000_000_000, -9_000_000_000])
+def test_anchors_of_giants_are_not_bent(anchor: int):
+    table = table_of("PEPTLDEK")
+    past = torch.zeros(1, 1, 2, dtype=torch.int64)
+    for scorer in (network().scorer.forwards, network().scorer.backwards):
+        embedding, _ = scorer(table, torch.tensor([[anchor]]), past)
+        flat, _ = scorer.candidates(table, torch.tensor([0]), torch.tensor([anchor]), past[0])
+        assert torch.allclose(embedding[0], flat, atol=1e-4)
+
+
+def test_a_question_has_room_for_every_token():
+    """Two tokens are packed into five bits each."""
+    assert VOCABULARY <= 32
+
+
+def test_evidence_reaches_the_score():
+    """The same question, put to the right spectrum and to one without its ions."""
+    batch = batch_of("PEPTLDEK")
+    full = peak_table(batch, EVIDENCE)
+    batch.intensity.zero_()
+    batch.mz[:] = torch.arange(batch.mz.shape[1]) + 60_000_000
+    empty = peak_table(batch, EVIDENCE)
+    scorer = network().scorer.forwards
+    past = torch.zeros(1, 1, 2, dtype=torch.int64)
+    logits = [scorer(table, torch.tensor([[0]]), past)[1] for table in (full, empty)]
+    assert not torch.allclose(*logits)
+
+
+def test_a_batch_changes_nothing():
+    answer = answer_batch([encode(Peptide.parse("SAMPLER"))], 7)
+    alone = network().scorer(table_of("SAMPLER"), answer)
+    pair = network().scorer(table_of("SAMPLER", "PEPTLDEKPEPTLDEK"), answer.expand(2, -1))
+    for one, both in zip(alone, pair, strict=True):
+        assert torch.allclose(one[0], both[0], atol=1e-5)
