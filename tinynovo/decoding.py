@@ -25,8 +25,14 @@ from tinynovo.scorer import (
 )
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
-_CELL = 5_000
+_CELL = 1_000
+"""Micro-dalton of a cell of the grid of masses that residues can add up to."""
+
 _REACH = 600_000_000
+"""Micro-dalton from which on every mass counts as one that they can."""
+
+_ROUNDING = 5 * _CELL
+"""What ten residues, each off by half a cell, can be off together."""
 
 
 class BeamOptions(BaseModel):
@@ -57,18 +63,13 @@ class Candidates:
 
 @cache
 def _compositions() -> Tensor:
-    """How many cells up to each one hold a mass that residues can add up to: int64 [cells]."""
-    masses = [m for m in token_masses().tolist() if 50_000_000 < m < _REACH]
+    """How many cells before each one hold a mass that residues can add up to: int64 [cells + 1]."""
+    plain = token_masses()[~n_terminal_tokens()].tolist()
     reach = torch.zeros(_REACH // _CELL, dtype=torch.bool)
     reach[0] = True
-    sums = torch.zeros(1, dtype=torch.int64)
-    for _ in range(_REACH // 57_000_000 + 1):
-        sums = (sums[:, None] + torch.tensor(masses)).flatten()
-        sums = torch.unique(sums[sums < _REACH] // 1000) * 1000
-        if not sums.numel():
-            break
-        reach[sums // _CELL] = True
-        sums = torch.unique(sums // _CELL) * _CELL
+    for width in {round(mass / _CELL) for mass in plain} - {0}:
+        for _ in range(len(reach) // width):
+            reach[width:] |= reach[:-width].clone()
     return torch.nn.functional.pad(reach.cumsum(0), (1, 0))
 
 
@@ -79,9 +80,10 @@ def composable(remaining: Tensor, slack: Tensor) -> Tensor:
     """
     table = _compositions().to(remaining.device)
     cells = table.numel() - 1
-    low = torch.div(remaining - slack - _CELL, _CELL, rounding_mode="floor").clamp(0, cells)
-    high = torch.div(remaining + slack + _CELL, _CELL, rounding_mode="floor").clamp(0, cells - 1)
-    return (table[high + 1] > table[low]) | (remaining + slack >= _REACH - 2 * _CELL)
+    room = slack + _ROUNDING
+    low = torch.div(remaining - room, _CELL, rounding_mode="floor").clamp(0, cells)
+    high = torch.div(remaining + room, _CELL, rounding_mode="floor").clamp(-1, cells - 1)
+    return (table[high + 1] > table[low]) | (remaining + room >= _REACH)
 
 
 class _Beam:
@@ -120,8 +122,7 @@ class _Beam:
         slack = closing_slack(whole)
         closes = (remaining.abs() <= slack) & ~self._lone_modification(banned)
         self._finish(total.masked_fill(~closes, -torch.inf))
-        rest = remaining if scorer.forwards else remaining - self._lightest_tail(remaining, slack)
-        total = total.masked_fill(closes | ~composable(rest, slack), -torch.inf)
+        total = total.masked_fill(closes | ~self._possible(remaining, slack, banned), -torch.inf)
         worst = self.done.score[self.rows, -1]
         total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
         width = min(options.n_beams, total[0].numel())
@@ -135,7 +136,7 @@ class _Beam:
         self.score = best
         self.length += 1
         self._forget_finished()
-        return bool(self.rows.numel()) and self.length < options.max_slots
+        return bool(torch.isfinite(best).any()) and self.length < options.max_slots
 
     def _forget_finished(self) -> None:
         """Drop spectra without a living beam, once they are many enough to pay for the copy."""
@@ -146,14 +147,13 @@ class _Beam:
         self.rows, self.anchor = self.rows[alive], self.anchor[alive]
         self.score, self.tokens = self.score[alive], self.tokens[alive]
 
-    def _lightest_tail(self, remaining: Tensor, slack: Tensor) -> Tensor:
-        """Going backwards an N-terminal modification may be all that remains: its mass."""
-        tail = torch.zeros_like(remaining)
-        masses = token_masses(remaining.device)
-        for token in n_terminal_tokens(remaining.device).nonzero().flatten().tolist():
-            alone = (remaining - masses[token]).abs() <= slack
-            tail = torch.where(alone, masses[token], tail)
-        return tail
+    def _possible(self, remaining: Tensor, slack: Tensor, banned: Tensor) -> Tensor:
+        """Where residues, and backwards an N-terminal modification too, can make up the rest."""
+        possible = composable(remaining, slack)
+        if not self.scorer.forwards:
+            for mass in token_masses(banned.device)[n_terminal_tokens(banned.device) & ~banned]:
+                possible |= composable(remaining - mass, slack)
+        return possible
 
     def _lone_modification(self, banned: Tensor) -> Tensor:
         """A peptide must hold a residue: bans closing at the first slot by a modification."""
