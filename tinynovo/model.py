@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -52,6 +52,12 @@ class ModelOptions(BaseModel):
     shortest_wavelength: float = Field(0.02, gt=0, description="of the mass encoding, Da")
     longest_wavelength: float = Field(4000.0, gt=0, description="of the mass encoding, Da")
     wavelengths: int = Field(24, ge=2, description="sinusoids of the mass encoding")
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> ModelOptions:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        return self
 
 
 class MassEncoding(nn.Module):
@@ -199,6 +205,11 @@ class Memory:
 
     table: PeakTable
     keys: list[tuple[Tensor, Tensor]]
+
+    def select(self, rows: Tensor) -> Memory:
+        """Some spectra of the memory; ``rows`` is int64 or bool [B']."""
+        keys = [(key[rows], value[rows]) for key, value in self.keys]
+        return Memory(self.table.select(rows), keys)
 
 
 @dataclass(frozen=True, eq=False)
