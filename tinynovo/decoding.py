@@ -89,8 +89,10 @@ def composable(remaining: Tensor, slack: Tensor) -> Tensor:
 class _Beam:
     """The state of one search: B spectra times W partial answers."""
 
-    def __init__(self, table: PeakTable, scorer: DirectedScorer, options: BeamOptions) -> None:
-        self.table, self.scorer, self.options = table, scorer, options
+    def __init__(
+        self, table: PeakTable, scorer: DirectedScorer, options: BeamOptions, window: Tensor
+    ) -> None:
+        self.table, self.scorer, self.options, self.window = table, scorer, options, window
         count, device = table.batch.mz.shape[0], table.batch.mz.device
         start = torch.zeros_like(table.batch.residue_mass)
         self.anchor = (start if scorer.forwards else table.batch.residue_mass.clone())[:, None]
@@ -121,7 +123,8 @@ class _Beam:
         remaining = whole - cut if scorer.forwards else cut
         slack = closing_slack(whole)
         closes = (remaining.abs() <= slack) & ~self._lone_modification(banned)
-        self._finish(total.masked_fill(~closes, -torch.inf))
+        exact = closes & (remaining.abs() <= self.window[:, None, None])
+        self._finish(total.masked_fill(~exact, -torch.inf))
         total = total.masked_fill(closes | ~self._possible(remaining, slack, banned), -torch.inf)
         worst = self.done.score[self.rows, -1]
         total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
@@ -143,7 +146,7 @@ class _Beam:
         alive = torch.isfinite(self.score).any(-1)
         if alive.sum() > 0.75 * alive.numel() and bool(alive.any()):
             return
-        self.table = self.table.select(alive)
+        self.table, self.window = self.table.select(alive), self.window[alive]
         self.rows, self.anchor = self.rows[alive], self.anchor[alive]
         self.score, self.tokens = self.score[alive], self.tokens[alive]
 
@@ -190,7 +193,11 @@ def best_of(tokens: Tensor, score: Tensor, count: int) -> Candidates:
 
 
 def beam_search(
-    scorer: DirectedScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+    scorer: DirectedScorer,
+    table: PeakTable,
+    options: BeamOptions,
+    banned: Tensor,
+    window: Tensor,
 ) -> Candidates:
     """The best mass-exact answers that a beam along the peptide finds.
 
@@ -201,8 +208,10 @@ def beam_search(
     options : BeamOptions
     banned : bool [V]
         Tokens that must not be used.
+    window : int64 [B]
+        Micro-dalton by which an answer may miss the precursor; `closing_slack` at most.
     """
-    beam = _Beam(table, scorer, options)
+    beam = _Beam(table, scorer, options, window)
     alive = True
     while alive:
         alive = beam.step(banned)
@@ -255,7 +264,9 @@ _HALF = 128
 _CHOICES = 5
 
 
-def exact_answers(logits: Tensor, residue_mass: Tensor, banned: Tensor, count: int) -> Candidates:
+def exact_answers(
+    logits: Tensor, residue_mass: Tensor, banned: Tensor, window: Tensor, count: int
+) -> Candidates:
     """The best answers from slot logits that weigh what the precursor weighs.
 
     The better halves of either side are enumerated, at most `_HALF` of each, and joined where
@@ -268,6 +279,8 @@ def exact_answers(logits: Tensor, residue_mass: Tensor, banned: Tensor, count: i
         Micro-dalton.
     banned : bool [V]
         Tokens that must not be used, beside padding.
+    window : int64 [N]
+        Micro-dalton by which an answer may miss the precursor.
     count : int
         Answers wanted.
 
@@ -285,7 +298,7 @@ def exact_answers(logits: Tensor, residue_mass: Tensor, banned: Tensor, count: i
     left = _half(logp[:, : slots // 2])
     right = _half(logp[:, slots // 2 :])
     gap = left[1][:, :, None] + right[1][:, None, :] - residue_mass[:, None, None]
-    fits = gap.abs() <= closing_slack(residue_mass)[:, None, None]
+    fits = gap.abs() <= window[:, None, None]
     score = (left[2][:, :, None] + right[2][:, None, :]).masked_fill(~fits, -torch.inf)
     best, cell = score.flatten(1).topk(min(count, score[0].numel()), -1)
     one, two = cell // score.shape[2], cell % score.shape[2]
@@ -320,14 +333,19 @@ def squeezed(answers: Tensor) -> Tensor:
 
 
 def both_ways(
-    scorer: EvidenceScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+    scorer: EvidenceScorer,
+    table: PeakTable,
+    options: BeamOptions,
+    banned: Tensor,
+    window: Tensor,
 ) -> Candidates:
     """What the beam searches from both ends find, each answer once, with its own direction's score.
 
     At most ``options.candidates`` from each end; missing ones are all padding.
     """
     found = [
-        beam_search(one, table, options, banned) for one in (scorer.forwards, scorer.backwards)
+        beam_search(one, table, options, banned, window)
+        for one in (scorer.forwards, scorer.backwards)
     ]
     merged = without_repeats(
         Candidates(
@@ -340,9 +358,13 @@ def both_ways(
 
 
 def draft(
-    scorer: EvidenceScorer, table: PeakTable, options: BeamOptions, banned: Tensor
+    scorer: EvidenceScorer,
+    table: PeakTable,
+    options: BeamOptions,
+    banned: Tensor,
+    window: Tensor,
 ) -> Candidates:
     """Beam search from both ends, merged and judged by both directions together."""
-    merged = both_ways(scorer, table, options, banned)
+    merged = both_ways(scorer, table, options, banned, window)
     score = answer_scores(scorer, table, merged.tokens)
     return best_of(merged.tokens, score, options.candidates)

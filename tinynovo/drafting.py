@@ -22,7 +22,7 @@ from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evidence import peak_table
 from tinynovo.mixture import Mixture
-from tinynovo.scorer import EvidenceScorer
+from tinynovo.scorer import EvidenceScorer, closing_slack
 from tinynovo.tokens import PAD, VOCABULARY
 
 _SHARD = 512
@@ -97,7 +97,8 @@ def _shard(shard: int) -> None:
         batch, _ = mixture.corpus.batch(rows[begin : begin + _BATCH], noise_ppm, rng)
         with torch.inference_mode():
             table = peak_table(batch, scorer.options)
-            parts.append(draft(scorer, table, options.beam, banned).tokens.numpy())
+            window = closing_slack(batch.residue_mass)
+            parts.append(draft(scorer, table, options.beam, banned, window).tokens.numpy())
     order = rng.permutation(_SHARD)
     tokens = np.concatenate(parts).astype(np.uint8)[order]
     part = _file(cache, shard).with_suffix(".part")

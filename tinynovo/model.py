@@ -343,6 +343,13 @@ class Tinynovo(nn.Module):
         held: Tensor = self.keep(y) * functional.one_hot(evidence.answer, VOCABULARY)
         return logits + held
 
+    @staticmethod
+    def opinion(evidence: Evidence) -> Tensor:
+        """Log-probability of each residue [N, S], mean of both directions; 0 for padding."""
+        index = evidence.answer[..., None, None].expand(-1, -1, 1, 2)
+        own = evidence.prior.gather(2, index).squeeze(2).mean(-1)
+        return own * (evidence.answer != PAD)
+
     def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about.
 
@@ -350,9 +357,7 @@ class Tinynovo(nn.Module):
         the draft does.
         """
         real = evidence.answer != PAD
-        index = evidence.answer[..., None, None].expand(-1, -1, 1, 2)
-        own = evidence.prior.gather(2, index).squeeze(2) * real[..., None]
-        each = own.mean(-1)
+        each = self.opinion(evidence)
         count = real.sum(1).clamp(min=1)
         total = each.sum(1)
         kept = z * real[..., None]

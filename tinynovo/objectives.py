@@ -98,14 +98,14 @@ class LoopObjective(nn.Module):
             figures |= {f"step{number}_{name}": value for name, value in figure.items()}
         return total, figures
 
-    def _step_loss(self, step: Step, truth: Tensor, mass: Tensor) -> tuple[Tensor, Figures]:
-        evidence = step.evidence
-        assert isinstance(evidence, Evidence)
+    def _step_loss(
+        self, step: Step[Evidence], truth: Tensor, mass: Tensor
+    ) -> tuple[Tensor, Figures]:
         options = self.losses
         entropy = cross_entropy(step.logits, truth)
         halt = halt_loss(step.halt, step.judged, truth)
         residue = residue_loss(step.residues, step.judged, truth)
-        matching = spectrum_loss(step.logits, evidence.support, truth)
+        matching = spectrum_loss(step.logits, step.evidence.support, truth)
         precursor = precursor_loss(step.logits, mass)
         loss = (
             entropy
@@ -125,7 +125,7 @@ class LoopObjective(nn.Module):
         return loss, figures | step_figures(step, truth, mass)
 
 
-def step_figures(step: Step, truth: Tensor, mass: Tensor) -> Figures:
+def step_figures(step: Step[Evidence], truth: Tensor, mass: Tensor) -> Figures:
     """Accuracies, flip rate, mass error and halting of one step; padding masked."""
     real = truth != PAD
     answer = step.state.answer

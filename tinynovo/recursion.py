@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,7 +70,7 @@ class State:
 
 
 @dataclass(frozen=True, eq=False)
-class Step:
+class Step(Generic[E]):
     """One supervision step: what was judged, and what came out.
 
     Attributes
@@ -93,11 +93,11 @@ class Step:
     halt: Tensor
     residues: Tensor
     logits: Tensor
-    evidence: Laid
+    evidence: E
     state: State
 
 
-def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) -> Step:
+def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) -> Step[E]:
     """N times z = f(x + y + z), then y = f(y + z)."""
     evidence = model.evidence(state.answer, memory)
     z = state.z
@@ -112,7 +112,7 @@ def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) 
 
 def supervision_step(
     model: Recursive[M, E], state: State, memory: M, options: RecursionOptions
-) -> Step:
+) -> Step[E]:
     """T cycles, only the last with gradient."""
     for last in range(options.cycles - 1, -1, -1):
         with nullcontext() if last == 0 else torch.no_grad():
@@ -123,7 +123,7 @@ def supervision_step(
 
 def solve(
     model: Recursive[M, E], answer: Tensor, memory: M, options: RecursionOptions
-) -> Iterator[Step]:
+) -> Iterator[Step[E]]:
     """Supervision steps from a first answer, one after another.
 
     Stops early when every answer judged is right with `halt_probability`.

@@ -16,29 +16,38 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor
+from torch.nn import functional
 
 from tinynovo import checkpoint
 from tinynovo.checkpoint import Checkpoint, Frozen
 from tinynovo.decoding import (
     BeamOptions,
-    Candidates,
     best_of,
     both_ways,
     draft,
     exact_answers,
-    without_repeats,
 )
 from tinynovo.errors import InputError
-from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, error_ppm, ion_mz
+from tinynovo.masses import (
+    ISOTOPE_SPACING,
+    MICRO,
+    WATER,
+    Tolerance,
+    error_ppm,
+    ion_mz,
+    udalton,
+)
 from tinynovo.model import Memory, Tinynovo
 from tinynovo.peptide import PSM, Peptide
-from tinynovo.recursion import RecursionOptions, solve
+from tinynovo.recursion import solve
 from tinynovo.spectrum import Peaks, Spectrum, preprocess
-from tinynovo.tokens import PAD, VOCABULARY, decode, peak_batch, token_ids, token_masses
+from tinynovo.tokens import PAD, VOCABULARY, decode, peak_batch, token_ids
 
 _ROOM = 3
 """Slots by which a refined answer may be longer than the one it began as."""
 
+_STRIDE = 4
+"""Slots are counted in multiples of so many: spectra that need as many are solved together."""
 
 _FEW = 2
 """Mass-exact answers taken from the logits at the end of a refinement."""
@@ -56,6 +65,9 @@ class SequencingOptions(BaseModel):
     )
     n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
     candidates: int = Field(8, ge=1, description="drafts of each direction that are judged")
+    judge_weight: float = Field(
+        0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
+    )
     refined: int = Field(2, ge=0, description="best drafts that are refined")
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
     predict_batch_size: int = Field(16, ge=1, description="spectra sequenced together")
@@ -90,6 +102,19 @@ class SequencingOptions(BaseModel):
             raise ValueError(str(complaint)) from None
 
 
+def _alike(answers: Tensor, room: int) -> Iterator[tuple[Tensor, int]]:
+    """Rows of [B, K, S] answers that need as many slots, and how many.
+
+    Empty slots have their say in the network, so they must not depend on what else is in a batch.
+    """
+    slots = answers.shape[-1]
+    longest = (answers != PAD).sum(-1).amax(-1)
+    used = torch.div(longest + room + _STRIDE - 1, _STRIDE, rounding_mode="floor") * _STRIDE
+    used = used.clamp(max=slots).masked_fill(longest == 0, slots)
+    for size in sorted(set(used.tolist())):
+        yield (used == size).nonzero().flatten(), size
+
+
 def find_device(name: str) -> torch.device:
     """The device of a name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
@@ -119,12 +144,27 @@ class _Hypothesis:
         return replace(self, peaks=self.peaks.shifted(isotopes), isotopes=isotopes)
 
 
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Answers of some spectra.
+
+    `tokens` is int64 [B, K, S]; `order`, which ranks the answers of a spectrum (minus infinity: no
+    answer), and `score`, the probability that one is right, are [B, K]; `residues` is [B, K, S].
+    """
+
+    tokens: Tensor
+    order: Tensor
+    score: Tensor
+    residues: Tensor
+
+
 @dataclass(frozen=True)
 class _Answer:
     """One candidate peptide of a hypothesis."""
 
     hypothesis: _Hypothesis
     tokens: tuple[int, ...]
+    order: float
     score: float
     residue_scores: tuple[float, ...]
 
@@ -150,7 +190,6 @@ class Sequencer:
         self.tolerance = Tolerance.parse(options.precursor_mass_tol)
         self.banned = torch.zeros(VOCABULARY, dtype=torch.bool, device=self.device)
         self.banned[[PAD, *token_ids(options.exclude_residues)]] = True
-        self.masses = token_masses().tolist()
 
     @classmethod
     def load(cls, path: Path | None, options: SequencingOptions, device: str = "auto") -> Sequencer:
@@ -195,7 +234,7 @@ class Sequencer:
                 if answer.score >= self.options.isotope_retry_below:
                     sure.add(answer.hypothesis.spectrum)
         for index, spectrum in enumerate(window):
-            ranked = sorted(answers[index], key=lambda answer: -answer.score)
+            ranked = sorted(answers[index], key=lambda answer: -answer.order)
             yield from self._psms(spectrum, ranked, reasons.get(index, ""))
 
     def _hypotheses(self, index: int, spectrum: Spectrum) -> list[_Hypothesis] | str:
@@ -203,7 +242,7 @@ class Sequencer:
         if spectrum.precursor_charge is None:
             charges = self.options.default_charges
         found: list[_Hypothesis] = []
-        reason = ""
+        reason = "no precursor charge"
         for charge in charges:
             peaks = preprocess(spectrum, self.frozen.preprocessing, charge)
             if isinstance(peaks, str):
@@ -230,81 +269,78 @@ class Sequencer:
             found = self._judge(memory, self._refine(memory, blank))
         else:
             found = self._from_drafts(memory, slots)
-        tokens, scores = found[0].tokens.tolist(), found[0].score.tolist()
-        residues = found[1].tolist()
+        shortest, longest = self.options.min_peptide_len, self.options.max_peptide_len
         for row, hypothesis in enumerate(hypotheses):
-            for answer, score, each in zip(tokens[row], scores[row], residues[row], strict=True):
-                length = answer.index(PAD) if PAD in answer else len(answer)
-                if score > float("-inf") and self._fits(answer, hypothesis):
-                    yield _Answer(hypothesis, tuple(answer[:length]), score, tuple(each[:length]))
+            for each in range(found.order.shape[1]):
+                order, tokens = found.order[row, each].item(), found.tokens[row, each].tolist()
+                length = tokens.index(PAD) if PAD in tokens else len(tokens)
+                if order > float("-inf") and shortest <= len(decode(tokens)) <= longest:
+                    score = found.score[row, each].item()
+                    residues = found.residues[row, each, :length].tolist()
+                    yield _Answer(hypothesis, tuple(tokens[:length]), order, score, tuple(residues))
 
-    def _from_drafts(self, memory: Memory, slots: int) -> tuple[Candidates, Tensor]:
+    def _from_drafts(self, memory: Memory, slots: int) -> _Judged:
         options = self.options
         beam = BeamOptions(n_beams=options.n_beams, candidates=options.candidates, max_slots=slots)
+        window = self.window(memory.table.batch.residue_mass)
         if options.strategy == "draft":
-            drafts = draft(self.model.scorer, memory.table, beam, self.banned)
+            drafts = draft(self.model.scorer, memory.table, beam, self.banned, window)
             length = (drafts.tokens != PAD).sum(-1).clamp(min=1)
             score = (drafts.score / length).exp()
-            score = torch.where(torch.isfinite(drafts.score), score, -torch.inf)
-            each = score.clamp(min=0)[..., None].expand(drafts.tokens.shape)
-            return Candidates(drafts.tokens, score), each
-        drafts = both_ways(self.model.scorer, memory.table, beam, self.banned)
-        judged, residues = self._judge(memory, drafts.tokens)
+            residues = score[..., None].expand(drafts.tokens.shape)
+            return _Judged(drafts.tokens, drafts.score, score, residues)
+        drafts = both_ways(self.model.scorer, memory.table, beam, self.banned, window)
+        judged = self._judge(memory, drafts.tokens)
         if not options.refined:
-            return judged, residues
-        best = best_of(judged.tokens, judged.score, options.refined)
-        refined = self._judge(memory, self._refine(memory, best.tokens))
-        together = without_repeats(
-            Candidates(
-                torch.cat([judged.tokens, refined[0].tokens], 1),
-                torch.cat([judged.score, refined[0].score], 1),
-            )
+            return judged
+        best = best_of(judged.tokens, judged.order, options.refined).tokens
+        best = functional.pad(best, (0, 0, 0, options.refined - best.shape[1]))
+        refined = self._judge(memory, self._refine(memory, best))
+        tokens, order, score, residues = (
+            torch.cat([getattr(part, name) for part in (judged, refined)], 1)
+            for name in ("tokens", "order", "score", "residues")
         )
-        return together, torch.cat([residues, refined[1]], 1)
+        return _Judged(tokens, order, score, residues)
 
     def _refine(self, memory: Memory, answers: Tensor) -> Tensor:
         """Run the loop from answers [B, K, S]; mass-exact answers of its end, [B, K * few, S]."""
-        rows, count, slots = answers.shape
-        used = slots
-        if bool((answers != PAD).any()):
-            used = min(slots, int((answers != PAD).sum(-1).max()) + _ROOM)
         recursion = self.frozen.recursion
         if self.options.supervision_steps:
             steps = {"supervision_steps": self.options.supervision_steps}
             recursion = recursion.model_copy(update=steps)
-        *_, last = solve(self.model, answers[..., :used].flatten(0, 1), memory, recursion)
-        mass = memory.table.batch.residue_mass.repeat_interleave(count)
-        exact = exact_answers(last.logits, mass, self.banned, _FEW)
-        ended = torch.zeros(rows, count * _FEW, slots, dtype=torch.int64, device=answers.device)
-        ended[..., :used] = exact.tokens.view(rows, count * _FEW, used)
+        shape = (answers.shape[0], answers.shape[1] * _FEW, answers.shape[2])
+        ended = torch.zeros(shape, dtype=torch.int64, device=answers.device)
+        for rows, used in _alike(answers, _ROOM):
+            part = memory.select(rows)
+            *_, last = solve(self.model, answers[rows, :, :used].flatten(0, 1), part, recursion)
+            mass = part.table.batch.residue_mass.repeat_interleave(answers.shape[1])
+            exact = exact_answers(last.logits, mass, self.banned, self.window(mass), _FEW)
+            ended[rows, :, :used] = exact.tokens.view(rows.numel(), -1, used)
         return ended
 
-    def _judge(self, memory: Memory, answers: Tensor) -> tuple[Candidates, Tensor]:
-        """Probability that each answer [B, K, S] is right, and that each residue is."""
-        used = min(answers.shape[-1], int((answers != PAD).sum(-1).max()) + 1)
-        flat = answers[..., :used].flatten(0, 1)
-        once = RecursionOptions(
-            latent_updates=self.frozen.recursion.latent_updates,
-            cycles=self.frozen.recursion.cycles,
-            supervision_steps=1,
-        )
-        (step,) = solve(self.model, flat, memory, once)
-        missing = (answers == PAD).all(-1)
-        score = step.halt.sigmoid().view(missing.shape).masked_fill(missing, -torch.inf)
+    def _judge(self, memory: Memory, answers: Tensor) -> _Judged:
+        """Order answers [B, K, S] by scorer and judge; how sure the judge is of each."""
+        once = self.frozen.recursion.model_copy(update={"supervision_steps": 1})
+        weight = self.options.judge_weight
+        order = torch.zeros(answers.shape[:2], device=answers.device)
+        score = torch.zeros_like(order)
         residues = torch.zeros(answers.shape, device=answers.device)
-        shown = step.residues.sigmoid().view(*missing.shape, -1)
-        residues[..., : shown.shape[-1]] = shown
-        return Candidates(answers, score), residues
+        for rows, used in _alike(answers, 1):
+            part = answers[rows, :, :used]
+            (step,) = solve(self.model, part.flatten(0, 1), memory.select(rows), once)
+            opinion = self.model.opinion(step.evidence).sum(-1)
+            mixed = (1 - weight) * opinion + weight * step.halt
+            order[rows] = mixed.view(part.shape[:2])
+            score[rows] = step.halt.sigmoid().view(part.shape[:2])
+            residues[rows, :, :used] = step.residues.sigmoid().view(part.shape)
+        order = order.masked_fill((answers == PAD).all(-1), -torch.inf)
+        return _Judged(answers, order, score, residues)
 
-    def _fits(self, answer: Sequence[int], hypothesis: _Hypothesis) -> bool:
-        """Whether an answer weighs what the precursor weighs and has a length asked for."""
-        length = answer.index(PAD) if PAD in answer else len(answer)
-        mass = sum(self.masses[token] for token in answer[:length])
-        peptide = decode(answer[:length])
-        lengths = self.options.min_peptide_len, self.options.max_peptide_len
-        reference = hypothesis.peaks.residue_mass
-        window = self.tolerance.window(hypothesis.peaks.precursor_mass)
-        return lengths[0] <= len(peptide) <= lengths[1] and abs(mass - reference) <= window
+    def window(self, residue_mass: Tensor) -> Tensor:
+        """Micro-dalton by which answers may miss the precursor: int64, shape of the input."""
+        water = udalton(WATER)
+        windows = [self.tolerance.window(mass + water) for mass in residue_mass.tolist()]
+        return torch.tensor(windows, dtype=torch.int64, device=residue_mass.device)
 
     def _psms(self, spectrum: Spectrum, ranked: Sequence[_Answer], reason: str) -> Iterator[PSM]:
         blank = PSM(
