@@ -66,7 +66,7 @@ class SequencingOptions(BaseModel):
     n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
     candidates: int = Field(8, ge=1, description="drafts of each direction that are judged")
     judge_weight: float = Field(
-        0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
+        0.7, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
     )
     refined: int = Field(2, ge=0, description="best drafts that are refined")
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
@@ -320,7 +320,8 @@ class Sequencer:
 
     def _judge(self, memory: Memory, answers: Tensor) -> _Judged:
         """Order answers [B, K, S] by scorer and judge; how sure the judge is of each."""
-        once = self.frozen.recursion.model_copy(update={"supervision_steps": 1})
+        single = {"supervision_steps": 1, "cycles": 1}  # a second cycle would judge its own answer
+        once = self.frozen.recursion.model_copy(update=single)
         weight = self.options.judge_weight
         order = torch.zeros(answers.shape[:2], device=answers.device)
         score = torch.zeros_like(order)
