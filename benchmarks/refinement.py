@@ -107,7 +107,8 @@ def drafts(sequencer: Sequencer, memory: Memory) -> Tensor:
         candidates=options.candidates,
         max_slots=options.max_peptide_len + ROOM,
     )
-    return draft(sequencer.model.scorer, memory.table, beam, sequencer.banned).tokens[:, 0]
+    window = sequencer.window(memory.table.batch.residue_mass)
+    return draft(sequencer.model.scorer, memory.table, beam, sequencer.banned, window).tokens[:, 0]
 
 
 def solved(
@@ -134,7 +135,8 @@ def solved(
         update={"supervision_steps": steps, "halt_probability": 1.0}
     )
     for step in solve(sequencer.model, first, memory, options):
-        exact = exact_answers(step.logits, mass, sequencer.banned, 1).tokens[:, 0]
+        window = sequencer.window(mass)
+        exact = exact_answers(step.logits, mass, sequencer.banned, window, 1).tokens[:, 0]
         figures = step_figures(step, target, mass)
         yield {
             **{

@@ -60,6 +60,12 @@ def network(seed: int = 0) -> Tinynovo:
 
 
 def loaded(seed: int = 0) -> Checkpoint:
-    """That network as a checkpoint holds it."""
+    """That network as a checkpoint holds it; it has opinions and can be brief."""
+    model = network(seed)
+    for head in (model.judge[2], model.residue):
+        torch.nn.init.normal_(head.weight)
+    torch.nn.init.zeros_(model.keep.bias)
+    with torch.no_grad():
+        model.answer.bias[PAD] += 1.0
     recursion = RecursionOptions(latent_updates=1, cycles=2, supervision_steps=2)
-    return Checkpoint(network(seed), Frozen(model=SHAPE, evidence=EVIDENCE, recursion=recursion))
+    return Checkpoint(model, Frozen(model=SHAPE, evidence=EVIDENCE, recursion=recursion))

@@ -25,7 +25,7 @@ from tinynovo.decoding import (
 )
 from tinynovo.evidence import PeakTable, peak_table
 from tinynovo.peptide import Peptide
-from tinynovo.scorer import closing_slack
+from tinynovo.scorer import DirectedScorer, EvidenceScorer, closing_slack
 from tinynovo.tokens import (
     PAD,
     VOCABULARY,
@@ -87,6 +87,17 @@ def names(tokens: Tensor) -> str:
     return decode(tokens.tolist()).proforma
 
 
+def search(
+    scorer: DirectedScorer | Oracle, table: PeakTable, options: BeamOptions, *forbidden: str
+) -> Candidates:
+    window = closing_slack(table.batch.residue_mass)
+    return beam_search(scorer, table, options, banned(*forbidden), window)  # type: ignore[arg-type]
+
+
+def drafted(scorer: EvidenceScorer, table: PeakTable, options: BeamOptions) -> Candidates:
+    return draft(scorer, table, options, banned(), closing_slack(table.batch.residue_mass))
+
+
 TRUTHS = (
     "GASPVTK",
     "[Acetyl]-M[Oxidation]DEK",
@@ -101,7 +112,8 @@ TRUTHS = (
 @pytest.mark.parametrize("forwards", [True, False])
 def test_with_an_oracle_the_truth_comes_first(forwards: bool):
     options = BeamOptions(n_beams=3, candidates=3, max_slots=24)
-    found = beam_search(Oracle(*TRUTHS, forwards=forwards), table_of(*TRUTHS), options, banned())
+    oracle = Oracle(*TRUTHS, forwards=forwards)
+    found = search(oracle, table_of(*TRUTHS), options)
     assert [names(row[0]) for row in found.tokens] == list(TRUTHS)
     assert bool((found.score[:, 0] > -0.1).all())
 
@@ -110,7 +122,7 @@ def test_with_an_oracle_the_truth_comes_first(forwards: bool):
 def test_a_banned_token_hides_the_truth(forwards: bool):
     options = BeamOptions(n_beams=4, candidates=4, max_slots=12)
     oracle = Oracle("EQK", forwards=forwards)
-    found = beam_search(oracle, table_of("EQK"), options, banned("Q", "E"))
+    found = search(oracle, table_of("EQK"), options, "Q", "E")
     assert not (found.tokens[..., None] == torch.tensor(token_ids(["Q", "E"]))).any()
     assert torch.isfinite(found.score[0, 0])
 
@@ -120,15 +132,14 @@ def test_an_answer_longer_than_the_slots_is_not_found(forwards: bool):
     oracle = Oracle("GASPVTK", forwards=forwards)
     for slots, within in ((7, True), (6, False)):
         options = BeamOptions(n_beams=4, candidates=4, max_slots=slots)
-        found = beam_search(oracle, table_of("GASPVTK"), options, banned())
+        found = search(oracle, table_of("GASPVTK"), options)
         assert found.tokens.shape == (1, 4, slots)
         assert ("GASPVTK" in {names(t) for t in found.tokens[0]}) is within
 
 
-def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor) -> None:
+def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor, window: Tensor) -> None:
     """Whatever was found is in order, weighs what it must and is built as peptides are."""
     whole = table.batch.residue_mass
-    slack = closing_slack(whole)
     for row in range(found.tokens.shape[0]):
         scores = found.score[row].tolist()
         assert scores == sorted(scores, reverse=True)
@@ -136,7 +147,7 @@ def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor) -> Non
             if score == float("-inf"):
                 assert not tokens.any()
                 continue
-            assert abs(int(MASSES[tokens].sum()) - int(whole[row])) <= int(slack[row])
+            assert abs(int(MASSES[tokens].sum()) - int(whole[row])) <= int(window[row])
             length = int((tokens != PAD).sum())
             assert tokens[length:].tolist() == [PAD] * (len(tokens) - length)
             assert not forbidden[tokens[:length]].any()
@@ -149,21 +160,23 @@ def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor) -> Non
     st.lists(PEPTIDES, min_size=1, max_size=2),
     st.integers(0, 99),
     st.sets(st.sampled_from(LETTERS), max_size=3),
+    st.sampled_from([2, 20]),
 )
 def test_beam_answers_of_any_scorer_are_peptides_of_the_precursors_mass(
-    peptides: list[str], seed: int, forbidden: set[str]
+    peptides: list[str], seed: int, forbidden: set[str], ppm: int
 ):
     table = table_of(*peptides)
     mask = banned(*forbidden)
+    window = torch.div(table.batch.residue_mass * ppm, 1_000_000, rounding_mode="floor")
     scorer = network(seed).scorer
     options = BeamOptions(n_beams=4, candidates=4, max_slots=16)
     with torch.inference_mode():
         for one in (scorer.forwards, scorer.backwards):
-            check_answers(beam_search(one, table, options, mask), table, mask)
-        both = both_ways(scorer, table, options, mask)
-        check_answers(both, table, mask)
-        judged = draft(scorer, table, options, mask)
-        check_answers(judged, table, mask)
+            check_answers(beam_search(one, table, options, mask, window), table, mask, window)
+        both = both_ways(scorer, table, options, mask, window)
+        check_answers(both, table, mask, window)
+        judged = draft(scorer, table, options, mask, window)
+        check_answers(judged, table, mask, window)
     for row in range(len(peptides)):
         found = [tuple(t.tolist()) for t in both.tokens[row] if t.any()]
         assert len(found) == len(set(found))
@@ -174,7 +187,7 @@ def test_some_answers_are_found_at_all():
     table = table_of("GASPVTK", "SAMPLER")
     scorer = network().scorer
     with torch.inference_mode():
-        found = draft(scorer, table, BeamOptions(n_beams=8, candidates=4, max_slots=12), banned())
+        found = drafted(scorer, table, BeamOptions(n_beams=8, candidates=4, max_slots=12))
     assert torch.isfinite(found.score).all()
 
 
@@ -183,9 +196,9 @@ def test_beams_do_not_depend_on_their_company():
     scorer = network(3).scorer
     options = BeamOptions(n_beams=6, candidates=4, max_slots=20)
     with torch.inference_mode():
-        together = draft(scorer, table_of(*peptides), options, banned())
+        together = drafted(scorer, table_of(*peptides), options)
         for row, peptide in enumerate(peptides):
-            alone = draft(scorer, table_of(peptide), options, banned())
+            alone = drafted(scorer, table_of(peptide), options)
             most = min(alone.score.shape[1], together.score.shape[1])
             assert torch.equal(alone.tokens[0, :most], together.tokens[row, :most])
             assert torch.allclose(alone.score[0, :most], together.score[row, :most], atol=1e-4)
@@ -199,7 +212,7 @@ def test_a_beam_scores_what_its_scorer_says():
     options = BeamOptions(n_beams=50, candidates=5, max_slots=8)
     with torch.inference_mode():
         for one, order in ((scorer.forwards, 1), (scorer.backwards, -1)):
-            found = beam_search(one, table, options, banned())
+            found = search(one, table, options)
             for tokens, score in zip(found.tokens[0], found.score[0].tolist(), strict=True):
                 ids = [t for t in tokens.tolist() if t][::order]
                 total, place = 0.0, 0 if order == 1 else int(table.batch.residue_mass)
@@ -344,7 +357,7 @@ def test_exact_answers_against_brute_force():
             ),
             reverse=True,
         )
-        found = exact_answers(logits, mass, forbidden, 3)
+        found = exact_answers(logits, mass, forbidden, closing_slack(mass), 3)
         wanted = by_hand[:3]
         scores = [s for s in found.score[0].tolist() if s > -40]
         assert scores == pytest.approx([s for s, _ in wanted], abs=1e-4)
@@ -355,6 +368,7 @@ def test_exact_answers_against_brute_force():
 
 def test_no_exact_answer_is_all_padding():
     logits = torch.zeros(1, 3, VOCABULARY)
-    found = exact_answers(logits, torch.tensor([5_000_000_000]), banned(), 2)
+    heavy = torch.tensor([5_000_000_000])
+    found = exact_answers(logits, heavy, banned(), closing_slack(heavy), 2)
     assert found.score.tolist() == [[float("-inf")] * 2]
     assert found.tokens.tolist() == [[[PAD] * 3] * 2]

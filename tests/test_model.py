@@ -17,6 +17,7 @@ from tinynovo.model import SEPARATION, MassEncoding, ModelOptions, Tinynovo
 from tinynovo.objectives import LoopObjective, ScorerObjective
 from tinynovo.peptide import Peptide
 from tinynovo.recursion import RecursionOptions, solve
+from tinynovo.scorer import closing_slack
 from tinynovo.tokens import PAD, VOCABULARY, answer_batch, encode
 
 PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "PEPTLDEKPEPTLDEK")
@@ -187,10 +188,11 @@ def test_no_float64_between_batch_and_answer():
         batch = batch_of(*PEPTIDES).to("cpu")
         memory = model.remember(batch)
         options = BeamOptions(n_beams=3, candidates=2, max_slots=18)
-        found = draft(model.scorer, memory.table, options, banned())
+        window = closing_slack(batch.residue_mass)
+        found = draft(model.scorer, memory.table, options, banned(), window)
         starts = found.tokens[:, 0]
         *_, step = solve(model, starts, memory, RecursionOptions(halt_probability=0.9))
-        exact_answers(step.logits, batch.residue_mass, banned(), 2)
+        exact_answers(step.logits, batch.residue_mass, banned(), window, 2)
     assert step.halt.dtype == torch.float32
 
 

@@ -122,10 +122,11 @@ class _Beam:
         whole = table.batch.residue_mass[:, None, None]
         remaining = whole - cut if scorer.forwards else cut
         slack = closing_slack(whole)
-        closes = (remaining.abs() <= slack) & ~self._lone_modification(banned)
-        exact = closes & (remaining.abs() <= self.window[:, None, None])
-        self._finish(total.masked_fill(~exact, -torch.inf))
-        total = total.masked_fill(closes | ~self._possible(remaining, slack, banned), -torch.inf)
+        window = torch.minimum(self.window[:, None, None], slack)
+        closes = (remaining.abs() <= window) & ~self._lone_modification(banned)
+        self._finish(total.masked_fill(~closes, -torch.inf))
+        open_ends = (remaining.abs() > slack) & self._possible(remaining, window, banned)
+        total = total.masked_fill(~open_ends, -torch.inf)
         worst = self.done.score[self.rows, -1]
         total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
         width = min(options.n_beams, total[0].numel())
@@ -150,12 +151,12 @@ class _Beam:
         self.rows, self.anchor = self.rows[alive], self.anchor[alive]
         self.score, self.tokens = self.score[alive], self.tokens[alive]
 
-    def _possible(self, remaining: Tensor, slack: Tensor, banned: Tensor) -> Tensor:
+    def _possible(self, remaining: Tensor, window: Tensor, banned: Tensor) -> Tensor:
         """Where residues, and backwards an N-terminal modification too, can make up the rest."""
-        possible = composable(remaining, slack)
+        possible = composable(remaining, window)
         if not self.scorer.forwards:
             for mass in token_masses(banned.device)[n_terminal_tokens(banned.device) & ~banned]:
-                possible |= composable(remaining - mass, slack)
+                possible |= composable(remaining - mass, window)
         return possible
 
     def _lone_modification(self, banned: Tensor) -> Tensor:

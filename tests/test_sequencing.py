@@ -1,0 +1,320 @@
+"""The network here was never trained: what it answers does not matter, how it answers does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from handmade import ladder, loaded
+from pydantic import ValidationError
+
+from tinynovo.errors import InputError
+from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, ion_mz, neutral_mass, udalton
+from tinynovo.peptide import PSM, Peptide
+from tinynovo.sequencing import Sequencer, SequencingOptions, find_device
+from tinynovo.spectrum import Spectrum
+
+PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "GGSSAAPPVVTK", "WYFHR")
+STRATEGIES = ("full", "draft", "empty")
+SMALL = {
+    "n_beams": 8,
+    "candidates": 3,
+    "max_peptide_len": 14,
+    "isotope_error_range": (0, 0),
+}
+
+
+def spectra() -> list[Spectrum]:
+    return [
+        ladder(peptide, index=index, file="hand.mgf", title=f"number {index}", scan=100 + index)
+        for index, peptide in enumerate(PEPTIDES)
+    ]
+
+
+def sequencer(seed: int = 0, **options: object) -> Sequencer:
+    return Sequencer(loaded(seed), SequencingOptions(**{**SMALL, **options}), device="cpu")
+
+
+def rows(given: Sequence[Spectrum], seed: int = 0, **options: object) -> list[PSM]:
+    return list(sequencer(seed, **options).sequence(given))
+
+
+def firsts(psms: Sequence[PSM]) -> list[PSM]:
+    return [psm for psm in psms if psm.rank == 1]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_one_row_a_spectrum_in_input_order(strategy: str):
+    given = spectra()[::-1]
+    psms = rows(given, strategy=strategy, predict_batch_size=2)
+    assert [psm.index for psm in psms] == [s.index for s in given] == [3, 2, 1, 0]
+    for psm, spectrum in zip(psms, given, strict=True):
+        assert psm.file == "hand.mgf"
+        assert psm.title == spectrum.title
+        assert psm.scan == spectrum.scan
+        assert psm.identifier == spectrum.identifier
+        assert psm.precursor_mz == spectrum.precursor_mz
+        assert (psm.peptide is None) == bool(psm.reason)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "tolerance"), [("full", "20 ppm"), ("draft", "8 ppm"), ("empty", "150 Da")]
+)
+def test_answers_are_what_rows_promise(strategy: str, tolerance: str):
+    """Without a draft a network that was never trained needs a wide window to hit anything."""
+    options = {"strategy": strategy, "top_match": 3, "precursor_mass_tol": tolerance}
+    if strategy == "empty":
+        options |= {"max_peptide_len": 6, "min_peptide_len": 2}
+    psms = rows(spectra(), **options)
+    answered = [psm for psm in psms if psm.peptide is not None]
+    found = {psm.index for psm in answered}
+    assert found if strategy == "empty" else found == set(range(len(PEPTIDES)))
+    for psm in answered:
+        assert 0 <= psm.score <= 1
+        assert len(psm.residue_scores) == len(psm.peptide)
+        assert all(0 <= each <= 1 for each in psm.residue_scores)
+        assert psm.precursor_charge == 2
+        observed = udalton(neutral_mass(psm.precursor_mz, 2))
+        assert Tolerance.parse(tolerance).accepts(psm.peptide.mass_udalton, observed)
+        mass = psm.peptide.mass_udalton / MICRO
+        assert psm.calculated_mz == pytest.approx(ion_mz(mass, 2), abs=1e-9)
+        error = (psm.precursor_mz - psm.calculated_mz) / psm.calculated_mz * 1e6
+        assert psm.error_ppm == pytest.approx(error, abs=1e-6)
+
+
+def test_ranks_begin_at_one_and_the_judge_alone_ranks_by_score():
+    psms = rows(spectra(), top_match=3, judge_weight=1.0)
+    assert max(psm.rank for psm in psms) == 3
+    for index in range(len(PEPTIDES)):
+        own = [psm for psm in psms if psm.index == index]
+        assert [psm.rank for psm in own] == list(range(1, len(own) + 1))
+        scores = [psm.score for psm in own]
+        assert scores == sorted(scores, reverse=True)
+        assert len({psm.peptide for psm in own}) == len(own)
+    single = rows(spectra(), top_match=1, judge_weight=1.0)
+    assert [p.peptide for p in single] == [p.peptide for p in firsts(psms)]
+
+
+UNUSABLE = {
+    "no precursor m/z": {"precursor_mz": None},
+    "precursor charge 0 outside 1..8": {"precursor_charge": 0},
+    "precursor charge 20 outside 1..8": {"precursor_charge": 20},
+    "0 usable peaks, fewer than 5": {"mz": np.zeros(0), "intensity": np.zeros(0)},
+    "3 usable peaks, fewer than 5": {
+        "mz": np.array([100.0, 200.0, 300.0]),
+        "intensity": np.ones(3),
+    },
+}
+
+
+@pytest.mark.parametrize("reason", UNUSABLE)
+def test_an_unusable_spectrum_has_a_row_with_the_reason(reason: str):
+    good, bad = ladder("GASPVTK", index=0), ladder("SAMPLER", index=1)
+    psms = rows([good, replace(bad, **UNUSABLE[reason]), good])
+    assert [psm.index for psm in psms] == [0, 1, 0]
+    assert psms[1].peptide is None
+    assert psms[1].score is None
+    assert psms[1].residue_scores == ()
+    assert psms[1].reason == reason
+    assert psms[0].peptide is not None
+
+
+def test_only_unusable_spectra_and_none_at_all():
+    bad = replace(ladder("SAMPLER"), precursor_mz=None)
+    assert [psm.reason for psm in rows([bad, bad])] == ["no precursor m/z"] * 2
+    assert rows([]) == []
+
+
+def test_a_mass_that_no_peptide_has_is_said_so():
+    peptide = replace(ladder("GASPVTK"), precursor_mz=150.3, precursor_charge=1)
+    (psm,) = rows([peptide])
+    assert psm.peptide is None
+    assert psm.reason == "no peptide fits the precursor mass"
+
+
+def test_a_missing_charge_is_tried_at_the_default_ones():
+    given = replace(ladder("GASPVTK", charge=2), precursor_charge=None)
+    psms = rows([given], top_match=60, default_charges=(2, 3), n_beams=20)
+    assert {psm.precursor_charge for psm in psms} == {2, 3}
+    (second,) = rows([given], default_charges=(2,))
+    (told,) = rows([ladder("GASPVTK", charge=2)])
+    assert (second.peptide, second.precursor_charge) == (told.peptide, 2)
+    assert second.score == pytest.approx(told.score, abs=1e-5)
+
+
+def test_without_default_charges_a_missing_charge_is_the_reason():
+    given = replace(ladder("GASPVTK"), precursor_charge=None)
+    assert [psm.reason for psm in rows([given], default_charges=())] == ["no precursor charge"]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_running_twice_gives_the_same(strategy: str):
+    one = sequencer(strategy=strategy, top_match=2)
+    first = list(one.sequence(spectra()))
+    assert list(one.sequence(spectra())) == first
+    assert rows(spectra(), strategy=strategy, top_match=2) == first
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("size", [3, 16])
+def test_the_batch_size_changes_nothing(strategy: str, size: int):
+    options = {"strategy": strategy, "top_match": 4}
+    alone = rows(spectra(), predict_batch_size=1, **options)
+    together = rows(spectra(), predict_batch_size=size, **options)
+    assert [p.peptide for p in alone] == [p.peptide for p in together]
+    for one, other in zip(alone, together, strict=True):
+        if one.peptide is not None:
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+            assert one.residue_scores == pytest.approx(other.residue_scores, abs=1e-4)
+
+
+def test_a_spectrum_with_few_drafts_is_refined_alike_beside_one_with_many():
+    """The light one has a single mass-exact answer, the others fill all places."""
+    light = ladder("GGG", charge=1, index=9)
+    options = {"min_peptide_len": 2, "top_match": 9}
+    alone = rows([light], **options)
+    together = rows([*spectra(), light], **options)[-len(alone) :]
+    assert [p.peptide for p in alone] == [p.peptide for p in together]
+    assert [p.score for p in alone] == pytest.approx([p.score for p in together], abs=1e-4)
+
+
+def test_spectra_are_read_a_window_at_a_time():
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        while True:
+            taken += 1
+            yield ladder("GASPVTK", index=taken)
+
+    next(sequencer(predict_batch_size=1, strategy="draft").sequence(endless()))
+    assert taken == 8
+
+
+def test_a_precursor_an_isotope_too_heavy_is_read_at_its_own_mass():
+    true = ladder("GASPVTK")
+    heavy = replace(true, precursor_mz=true.precursor_mz + ISOTOPE_SPACING / 2)
+    (there,) = rows([heavy], isotope_error_range=(1, 1))
+    (here,) = rows([true], isotope_error_range=(0, 0))
+    assert there.isotope_error == 1
+    assert there.peptide == here.peptide
+    assert there.error_ppm == pytest.approx(here.error_ppm, abs=0.01)
+    assert {p.isotope_error for p in rows([heavy], isotope_error_range=(0, 0))} == {0}
+
+
+def test_further_isotopes_are_tried_unless_an_answer_is_sure():
+    true = [ladder("GASPVTK")]
+    options = {"isotope_error_range": (0, 1), "top_match": 50, "min_peptide_len": 1}
+    never = rows(true, isotope_retry_below=0.0, **options)
+    always = rows(true, isotope_retry_below=1.0, **options)
+    assert {psm.isotope_error for psm in never} == {0}
+    assert len(always) > len(never) or {psm.isotope_error for psm in always} == {0, 1}
+
+
+def test_the_tolerance_of_the_precursor_is_kept():
+    given = ladder("GASPVTK")
+    off = replace(given, precursor_mz=given.precursor_mz * (1 + 15e-6))
+    options = {"top_match": 99, "n_beams": 60, "candidates": 30}
+    wide = rows([off], **options)
+    assert any(10 < abs(p.error_ppm) <= 20 for p in wide)
+    tight = rows([off], precursor_mass_tol="10 ppm", **options)
+    assert all(abs(p.error_ppm) <= 10 for p in tight)
+
+
+def test_lengths_and_excluded_residues_are_kept():
+    given = spectra()
+    for psm in rows(given, top_match=5, min_peptide_len=6, max_peptide_len=9):
+        assert psm.peptide is None or 6 <= len(psm.peptide) <= 9
+    without = rows(given, top_match=5, exclude_residues=["L", "G", "[Acetyl]-"])
+    assert any(psm.peptide for psm in without)
+    for psm in without:
+        assert not psm.peptide or not {"L", "G", "[Acetyl]-"} & set(psm.peptide.tokens)
+
+
+def test_drafts_score_by_their_mean_probability():
+    for psm in rows(spectra(), strategy="draft"):
+        assert len(set(psm.residue_scores)) == 1
+        assert psm.residue_scores[0] == pytest.approx(psm.score)
+
+
+def test_without_refinement_the_drafts_are_only_judged():
+    judged = rows(spectra(), refined=0, top_match=30, judge_weight=1.0)
+    full = rows(spectra(), refined=2, top_match=30, judge_weight=1.0)
+    for index in range(len(PEPTIDES)):
+        known = {p.peptide: p.score for p in full if p.index == index}
+        for psm in judged:
+            if psm.index == index:
+                assert known[psm.peptide] == pytest.approx(psm.score, abs=1e-4)
+    best = {p.index: p.score for p in firsts(judged)}
+    assert all(p.score >= best[p.index] - 1e-5 for p in firsts(full))
+
+
+def test_the_scorer_alone_ranks_by_what_the_drafts_promise():
+    """Without the judge the best judged draft is the best draft of both directions together."""
+    given = spectra()
+    alone = rows(given, refined=0, judge_weight=0.0)
+    drafts = rows(given, strategy="draft")
+    assert [p.peptide for p in alone] == [p.peptide for p in drafts]
+
+
+def test_the_steps_of_the_loop_can_be_overridden(monkeypatch: pytest.MonkeyPatch):
+    import tinynovo.sequencing as room
+
+    taken: list[int] = []
+    true = room.solve
+
+    def counting(model, answer, memory, options):
+        taken.append(options.supervision_steps)
+        return true(model, answer, memory, options)
+
+    monkeypatch.setattr(room, "solve", counting)
+    rows(spectra()[:1], strategy="empty", supervision_steps=5, isotope_error_range=(0, 0))
+    rows(spectra()[:1], strategy="empty", isotope_error_range=(0, 0))
+    assert taken == [5, 1, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"isotope_error_range": (1, 0)},
+        {"precursor_mass_tol": "20"},
+        {"strategy": "guess"},
+        {"n_beams": 0},
+        {"top_match": 0},
+        {"beams": 3},
+        {"isotope_retry_below": 2.0},
+    ],
+)
+def test_options_that_mean_nothing_are_refused(wrong: dict[str, object]):
+    with pytest.raises(ValidationError):
+        SequencingOptions(**wrong)
+
+
+def test_an_unknown_residue_to_exclude_is_refused():
+    with pytest.raises(InputError, match="unknown residue 'X'"):
+        sequencer(exclude_residues=["X"])
+
+
+def test_settings_hold_every_option():
+    settings = sequencer(n_beams=7).settings
+    assert settings["n_beams"] == "7"
+    assert settings["device"] == "cpu"
+    assert set(SequencingOptions.model_fields) <= set(settings)
+    assert "supervision_steps" in settings["recursion"]
+    assert all(isinstance(value, str) for value in settings.values())
+
+
+@pytest.mark.parametrize("name", ["quantum", "mps", "cuda"])
+def test_a_device_that_is_not_here_is_refused(name: str):
+    import torch
+
+    present = {"mps": torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    if present.get(name):
+        assert find_device(name).type == name
+    else:
+        with pytest.raises(InputError, match=f"no {name} device here"):
+            find_device(name)
+    assert find_device("cpu").type == "cpu"
+    assert Peptide.parse("GK").mass_udalton > 0
