@@ -86,8 +86,8 @@ def write_atomically(path: Path, tensors: dict[str, Tensor], metadata: dict[str,
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: t.contiguous() for name, t in tensors.items()}, part, metadata)
         os.replace(part, path)
-    except OSError as error:
-        raise InputError(f"cannot write: {error.strerror}", file=path) from error
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"cannot write: {error}", file=path) from error
 
 
 def read(path: Path, format_name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -159,6 +159,6 @@ def _fitting(path: Path) -> Iterator[None]:
 def _thawed(path: Path) -> tuple[dict[str, Tensor], Frozen]:
     tensors, metadata = read(path, FORMAT)
     frozen = Frozen.model_validate(json.loads(metadata["frozen"]))
-    if frozen.residues != Frozen().residues:
+    if list(frozen.residues.items()) != list(Frozen().residues.items()):
         raise InputError("made with another residue table", file=path)
     return tensors, frozen

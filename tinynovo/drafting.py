@@ -6,6 +6,7 @@ know the loop that learns from them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evidence import peak_table
-from tinynovo.mixture import Mixture
+from tinynovo.mixture import Mixture, claim
 from tinynovo.scorer import EvidenceScorer, closing_slack
 from tinynovo.tokens import PAD, VOCABULARY
 
@@ -60,9 +61,23 @@ _SHARED: list[tuple[Mixture, EvidenceScorer, DraftOptions, int, Path, float]] = 
 def make_drafts(
     mixture: Mixture, init: Path, options: DraftOptions, cache: Path, seed: int, noise_ppm: float
 ) -> Iterator[int]:
-    """Draft what is not drafted yet; yields the number of spectra done after each shard."""
-    cache.mkdir(parents=True, exist_ok=True)
-    _SHARED[:] = [(mixture, checkpoint.load_scorer(init), options, seed, cache, noise_ppm)]
+    """Draft what is not drafted yet; yields the number of spectra done after each shard.
+
+    Raises
+    ------
+    InputError
+        When the cache holds drafts of another scorer or made in another way.
+    """
+    scorer = checkpoint.load_scorer(init)
+    facts: dict[str, str | int | float] = {
+        "scorer": hashlib.sha256(init.read_bytes()).hexdigest(),
+        "mixture": hashlib.sha256(mixture.cumulative.tobytes()).hexdigest(),
+        "beam": options.beam.model_dump_json(),
+        "seed": seed,
+        "precursor noise": noise_ppm,
+    }
+    claim(cache, facts)
+    _SHARED[:] = [(mixture, scorer, options, seed, cache, noise_ppm)]
     shards = range(options.count // _SHARD)
     todo = [shard for shard in shards if not _file(cache, shard).is_file()]
     with ProcessPoolExecutor(options.workers, get_context("fork")) as pool:

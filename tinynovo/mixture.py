@@ -6,6 +6,7 @@ know the network nor the optimizer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,9 +15,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tinynovo.corpus import Corpus, concatenate
+from tinynovo.errors import InputError
 from tinynovo.noise import NoiseBank
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
@@ -42,13 +44,21 @@ class Ingredient(BaseModel):
     weight: float = Field(1.0, gt=0, description="share of the training samples")
     limit: int | None = Field(None, ge=1, description="at most so many spectra")
 
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Ingredient:
+        if self.kind == "random" and self.limit is None:
+            raise ValueError("random peptides never end: set limit")
+        if (self.kind == "random") != (self.path is None):
+            raise ValueError(f"path must be {'left out' if self.path else 'set'} for {self.kind}")
+        return self
+
 
 class MixtureOptions(BaseModel):
     """What a model is trained on."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    ingredients: list[Ingredient] = Field(description="sources of training spectra")
+    ingredients: list[Ingredient] = Field(min_length=1, description="sources of training spectra")
     exclude: list[Path] = Field([], description="labelled files whose peptides are never used")
     noise: list[Path] = Field([], description="labelled spectra whose unexplained peaks are noise")
     untagged_noise: list[Path] = Field([], description="TMT spectra for noise, tags taken off")
@@ -86,8 +96,42 @@ def excluded_sequences(files: Sequence[Path]) -> frozenset[str]:
     )
 
 
+def claim(cache: Path, facts: dict[str, str | int | float]) -> None:
+    """Write down what a cache is made with.
+
+    Raises
+    ------
+    InputError
+        When it was made with something else, or cannot be written.
+    """
+    note = cache / "made-with.json"
+    text = json.dumps(facts, indent=1)
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not note.is_file():
+            note.write_text(text, "utf-8")
+        known = json.loads(note.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be used as a cache: {error}", file=cache) from error
+    other = [name for name in facts if known.get(name) != facts[name]]
+    if other:
+        raise InputError(
+            f"this cache was made with another {other[0]}", file=cache, remedy="set another cache"
+        )
+
+
 def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed: int) -> Mixture:
-    """Build the corpora, or read them back from ``cache`` (one file an ingredient)."""
+    """Build the corpora, or read them back from ``cache`` (one file an ingredient).
+
+    Raises
+    ------
+    InputError
+        When a file cannot be used, or the cache was made with other options.
+    """
+    made_of = options.model_dump_json(exclude={"ingredients": {"__all__": {"weight"}}})
+    claim(
+        cache, {"mixture": made_of, "preprocessing": preprocessing.model_dump_json(), "seed": seed}
+    )
     exclude: frozenset[str] | None = None
     bank: NoiseBank | None = None
     corpora = []
@@ -104,7 +148,6 @@ def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed
                 max_tokens=options.max_tokens,
                 exclude=exclude,
             )
-            cache.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part")
             packed.save(part)
             part.replace(file)

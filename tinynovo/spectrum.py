@@ -63,7 +63,7 @@ class Preprocessing(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_mz: float = Field(50.0, ge=0)
-    max_mz: float = Field(2500.0, gt=0)
+    max_mz: float = Field(2500.0, gt=0, le=4000)
     min_intensity: float = Field(0.0, ge=0, lt=1, description="relative to the base peak")
     remove_precursor_tol: float = Field(0.0, ge=0, description="Th around the precursor; 0: keep")
     max_peaks: int = Field(150, ge=1)
