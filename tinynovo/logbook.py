@@ -52,7 +52,7 @@ class Logbook:
     ) -> None:
         path = directory / "metrics.jsonl"
         lines = path.read_text("utf-8").splitlines() if path.exists() and step else []
-        kept = [line for line in lines if json.loads(line)["step"] <= step]
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         path.write_text("".join(f"{line}\n" for line in kept), "utf-8")
         self._file = path.open("a", encoding="utf-8")
         self._board: Any = None

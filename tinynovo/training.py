@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +42,7 @@ from tinynovo.objectives import (
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
 from tinynovo.recursion import RecursionOptions
-from tinynovo.sequencing import Sequencer, SequencingOptions
+from tinynovo.sequencing import Sequencer, SequencingOptions, find_device
 from tinynovo.spectrum import Preprocessing, Spectrum
 
 STATE = "tinynovo-training-1"
@@ -110,7 +111,9 @@ def train(options: TrainingOptions, *, resume: bool) -> Path:
         When data, checkpoint or output cannot be used, or the output already holds a run and
         ``resume`` is not asked for.
     """
-    return _Run(options, resume=resume).run()
+    run = _Run(options, resume=resume)
+    with closing(run.book):
+        return run.run()
 
 
 class _Run:
@@ -124,6 +127,7 @@ class _Run:
             raise InputError(
                 "this directory already holds a run", file=options.output, remedy="add --resume"
             )
+        find_device(options.device)
         torch.set_num_threads(options.threads)
         torch.manual_seed(options.seed)
         accelerator = "gpu" if options.device == "cuda" else options.device
@@ -188,6 +192,9 @@ class _Run:
 
     def _restore(self) -> None:
         tensors, metadata = checkpoint.read(self.state_file, STATE)
+        known = {n: t.shape for n, t in tensors.items() if n.startswith("model.")}
+        if known != {f"model.{n}": p.shape for n, p in self.trained.items()}:
+            raise InputError("holds the state of another network", file=self.state_file)
         self.step = int(metadata["step"])
         with torch.no_grad():
             for name, parameter in self.trained.items():
@@ -220,7 +227,6 @@ class _Run:
         self._save()
         path = self._export()
         self.book.write(self.step, self.validate(options.validation_limit))
-        self.book.close()
         return path
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
@@ -296,7 +302,7 @@ class _Run:
         return Frozen(
             preprocessing=options.preprocessing,
             evidence=self.model.scorer.options,
-            model=options.model,
+            model=self.model.options,
             recursion=options.recursion,
             notes=notes,
         )
@@ -318,7 +324,7 @@ class _Run:
     def validate(self, limit: int) -> Figures:
         """Figures of the averaged weights, through what users get."""
         options = self.options
-        model = Tinynovo(options.model, self.model.scorer.options)
+        model = Tinynovo(self.model.options, self.model.scorer.options)
         model.load_state_dict(self.weights())
         strategy: Literal["draft", "full"] = "draft" if options.stage == "scorer" else "full"
         sequencer = Sequencer(

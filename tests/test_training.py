@@ -1,0 +1,365 @@
+"""Runs of a handful of steps on random peptides: what matters here is that they can be continued.
+
+Peptides are short and networks tiny, so a run takes about a second.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from handmade import EVIDENCE, SHAPE, ladder, network
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from tinynovo import checkpoint, training
+from tinynovo.checkpoint import Frozen
+from tinynovo.decoding import BeamOptions
+from tinynovo.drafting import DraftOptions
+from tinynovo.errors import InputError
+from tinynovo.logbook import Logbook, LogOptions
+from tinynovo.mixture import Ingredient, MixtureOptions
+from tinynovo.model import ModelOptions
+from tinynovo.recursion import RecursionOptions
+from tinynovo.rendering import SimulationOptions
+from tinynovo.training import OptimizerOptions, TrainingOptions, train
+from tinynovo.writers import write_labelled
+
+# Drafting forks; newer Python warns of that wherever any thread was ever started.
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+
+RANDOM = MixtureOptions(
+    ingredients=[Ingredient(kind="random", limit=300)],
+    simulation=SimulationOptions(min_length=5, max_length=7, noise_peaks=3, losses=0, isotopes=0),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One corpus, and one set of drafts, for all runs."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A scorer to draft with."""
+    path = tmp_path_factory.mktemp("scorer") / "model.safetensors"
+    frozen = Frozen(model=SHAPE, evidence=EVIDENCE)
+    checkpoint.save(path, network(1).state_dict(), frozen)
+    return path
+
+
+Options = Callable[..., TrainingOptions]
+
+
+@pytest.fixture(params=["scorer", "loop"])
+def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path: Path) -> Options:
+    """Options of a run of seven steps that saves and logs every second one."""
+
+    def made(**changed: object) -> TrainingOptions:
+        values: dict[str, Any] = {
+            "stage": request.param,
+            "output": tmp_path / "run",
+            "cache": cache,
+            "init": scorer if request.param == "loop" else None,
+            "steps": 7,
+            "batch_size": 4,
+            "mixture": RANDOM,
+            "evidence": EVIDENCE,
+            "model": SHAPE,
+            "recursion": RecursionOptions(latent_updates=1, supervision_steps=2),
+            "drafts": DraftOptions(
+                count=512, beam=BeamOptions(n_beams=1, candidates=2, max_slots=9), workers=1
+            ),
+            "optimizer": OptimizerOptions(warmup=2),
+            "save_every": 2,
+            "log_every": 1,
+            "device": "cpu",
+        }
+        return TrainingOptions(**{**values, **changed})
+
+    return made
+
+
+def lines(run: Path) -> list[dict[str, float]]:
+    """What was logged, without the time it took."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing that the run may catch."""
+
+
+def killed_at(
+    step: int, monkeypatch: pytest.MonkeyPatch, options: TrainingOptions, *, resume: bool = False
+) -> None:
+    """Train, and be killed when so many steps are done."""
+    true = training._Run._train_step
+
+    def dying(self: Any, rows: Any) -> Any:
+        if self.step == step:
+            raise Killed
+        return true(self, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_train_step", dying)
+        with pytest.raises(Killed):
+            train(options, resume=resume)
+
+
+def test_a_run_leaves_weights_figures_and_its_options(options: Options):
+    chosen = options()
+    path = train(chosen, resume=False)
+    assert path == chosen.output / "model.safetensors"
+    loaded = checkpoint.load(path)
+    notes = loaded.frozen.notes
+    assert notes["stage"] == chosen.stage
+    assert (notes["steps"], notes["samples"]) == (7, 28)
+    assert notes["training_data"] == ["random: random"]
+    assert (loaded.frozen.model, loaded.frozen.evidence) == (SHAPE, EVIDENCE)
+    assert loaded.frozen.recursion == chosen.recursion
+    kept = TrainingOptions.model_validate_json((chosen.output / "options.json").read_text())
+    assert kept == chosen
+    figures = [row for row in lines(chosen.output) if "loss" in row]
+    assert [row["step"] for row in figures] == list(range(1, 8))
+    wanted = {
+        "scorer": {"forwards_loss", "backwards_token_accuracy"},
+        "loop": {"step0_loss", "step1_flip_rate", "step1_sequence_accuracy", "step0_halt_accuracy"},
+    }[chosen.stage]
+    assert wanted | {"loss", "rate", "gradient"} <= set(figures[0])
+    assert all(math.isfinite(value) for row in figures for value in row.values())
+    assert not list(chosen.output.rglob("*.part"))
+
+
+def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
+    chosen = options()
+    after = load_file(train(chosen, resume=False))
+    if chosen.stage == "loop":
+        before = load_file(scorer)
+        moved = {n for n in after if not n.startswith("scorer.")}
+        assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("scorer."))
+        assert any(not torch.equal(after[n], before[n]) for n in moved)
+    else:
+        torch.manual_seed(chosen.seed)
+        before = training.Tinynovo(SHAPE, EVIDENCE).state_dict()
+        changed = {n for n in after if not torch.equal(after[n], before[n])}
+        assert changed
+        assert all(n.startswith("scorer.") for n in changed)
+
+
+@pytest.mark.parametrize("deaths", [[5], [1, 4, 6]], ids=["once", "thrice"])
+def test_a_run_that_was_killed_continues_to_the_same_result(
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: list[int]
+):
+    whole = options(output=tmp_path / "whole")
+    train(whole, resume=False)
+    broken = options(output=tmp_path / "broken")
+    for number, step in enumerate(deaths):
+        killed_at(step, monkeypatch, broken, resume=number > 0)
+    train(broken, resume=True)
+    assert lines(broken.output) == lines(whole.output)
+    for name in ("model", "state"):
+        one, other = (load_file(o.output / f"{name}.safetensors") for o in (whole, broken))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+
+
+def test_a_killed_run_has_lost_only_the_steps_since_it_last_saved(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = options()
+    killed_at(5, monkeypatch, chosen)
+    _, metadata = checkpoint.read(chosen.output / "state.safetensors", training.STATE)
+    assert metadata["step"] == "4"
+    assert checkpoint.load(chosen.output / "model.safetensors").frozen.notes["steps"] == 4
+    assert [row["step"] for row in lines(chosen.output)] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_is_not_overwritten(options: Options):
+    chosen = options()
+    path = train(chosen, resume=False)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=r"already holds a run \(add --resume\)") as caught:
+        train(chosen, resume=False)
+    assert str(chosen.output) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_resuming_what_is_finished_changes_nothing(options: Options):
+    chosen = options()
+    path = train(chosen, resume=False)
+    before = load_file(path)
+    steps = [row["step"] for row in lines(chosen.output)]
+    train(chosen, resume=True)
+    after = load_file(path)
+    assert all(torch.equal(after[key], before[key]) for key in before)
+    assert [row["step"] for row in lines(chosen.output)][: len(steps)] == steps
+
+
+def test_resuming_nothing_begins(options: Options):
+    assert train(options(), resume=True).is_file()
+
+
+def test_two_runs_give_the_same(options: Options, tmp_path: Path):
+    first, same = (
+        load_file(train(options(output=tmp_path / name), resume=False)) for name in ("a", "b")
+    )
+    assert all(torch.equal(first[key], same[key]) for key in first)
+
+
+def test_a_run_cannot_be_continued_with_another_network(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = options()
+    killed_at(3, monkeypatch, chosen)
+    wider = {"model": ModelOptions(width=64, blocks=1, heads=2)}
+    if chosen.stage == "scorer":
+        wider = {"evidence": EVIDENCE.model_copy(update={"hidden": 24})}
+    with pytest.raises(InputError, match="another network") as caught:
+        train(options(**wider), resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_state_of_another_stage_is_refused(options: Options, scorer: Path):
+    chosen = options()
+    train(chosen, resume=False)
+    other = {"stage": "scorer", "init": None} if chosen.stage == "loop" else {"stage": "loop"}
+    with pytest.raises(InputError, match="another network"):
+        train(options(**{"init": scorer, **other}), resume=True)
+
+
+def test_a_damaged_state_is_refused(options: Options):
+    chosen = options()
+    chosen.output.mkdir()
+    (chosen.output / "state.safetensors").write_bytes(b"garbage")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        train(chosen, resume=True)
+
+
+def test_the_whole_of_a_checkpoint_is_taken_over(options: Options, scorer: Path):
+    """Its shape counts, not that of the options; one step at rate nearly zero moves nothing far."""
+    chosen = options(
+        init=scorer,
+        whole=True,
+        steps=1,
+        model=ModelOptions(),
+        optimizer=OptimizerOptions(learning_rate=1e-12, weight_decay=0.0),
+    )
+    path = train(chosen, resume=False)
+    assert checkpoint.load(path).frozen.model == SHAPE
+    after, before = load_file(path), load_file(scorer)
+    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+
+
+def test_validation_goes_through_sequencing(options: Options, tmp_path: Path):
+    file = tmp_path / "small.mgf"
+    write_labelled(file, [ladder("GASPV", index=0), ladder("LNDEK", index=1)])
+    chosen = options(validation=[file], validate_every=3, steps=4)
+    train(chosen, resume=False)
+    found = [row for row in lines(chosen.output) if "small_peptide_recall" in row]
+    assert [row["step"] for row in found] == [3, 4]
+    assert all(0 <= row["small_peptide_recall"] <= 1 for row in found)
+    assert all(0 <= row["small_aa_precision"] <= 1 for row in found)
+
+
+@pytest.mark.parametrize("options", ["loop"], indirect=True)
+def test_the_loop_needs_a_scorer(options: Options, tmp_path: Path):
+    with pytest.raises(InputError, match=r"needs a trained scorer \(set init\)"):
+        train(options(init=None), resume=False)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        train(options(init=tmp_path / "none.safetensors"), resume=False)
+
+
+@pytest.mark.parametrize("options", ["loop"], indirect=True)
+def test_drafts_of_another_scorer_are_refused(options: Options, tmp_path: Path):
+    train(options(), resume=False)
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(other, network(2).state_dict(), Frozen(model=SHAPE, evidence=EVIDENCE))
+    with pytest.raises(InputError, match="made with another scorer"):
+        train(options(init=other, output=tmp_path / "second"), resume=False)
+
+
+@pytest.mark.parametrize("options", ["scorer"], indirect=True)
+def test_the_scorer_learns(options: Options):
+    chosen = options(steps=60, batch_size=16, optimizer=OptimizerOptions(learning_rate=0.01))
+    train(chosen, resume=False)
+    loss = [row["loss"] for row in lines(chosen.output) if "loss" in row]
+    assert sum(loss[-5:]) < 0.9 * sum(loss[:5])
+
+
+@pytest.mark.parametrize("options", ["scorer"], indirect=True)
+def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+):
+    chosen = options()
+    true = training.ScorerObjective.forward
+
+    def broken(self: Any, batch: Any, target: Any) -> Any:
+        loss, figures = true(self, batch, target)
+        return (loss * math.nan if broken.calls == 4 else loss), figures  # type: ignore[attr-defined]
+
+    def counting(self: Any, batch: Any, target: Any) -> Any:
+        broken.calls += 1  # type: ignore[attr-defined]
+        return broken(self, batch, target)
+
+    broken.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(training.ScorerObjective, "forward", counting)
+    with pytest.raises(InputError, match="the loss is nan at step 4"):
+        train(chosen, resume=False)
+    weights = load_file(chosen.output / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+@pytest.mark.parametrize("options", ["scorer"], indirect=True)
+def test_the_rate_warms_up_and_falls_as_a_cosine(options: Options):
+    optimizer = OptimizerOptions(learning_rate=0.01, final=0.1, warmup=3)
+    chosen = options(steps=10, optimizer=optimizer)
+    train(chosen, resume=False)
+    rates = [row["rate"] for row in lines(chosen.output) if "rate" in row]
+
+    def by_hand(step: int) -> float:
+        cosine = 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * step / 10))
+        return 0.01 * cosine * min(1, (step + 1) / 4)
+
+    assert rates == pytest.approx([by_hand(step) for step in range(10)], abs=1e-6)
+
+
+@pytest.mark.parametrize("options", ["scorer"], indirect=True)
+def test_a_device_that_is_not_here_is_refused(options: Options):
+    name = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(InputError, match=f"no {name} device here"):
+        train(options(device=name), resume=False)
+
+
+@pytest.mark.parametrize("options", ["scorer"], indirect=True)
+@pytest.mark.parametrize(
+    "wrong", [{"stage": "both"}, {"steps": 0}, {"precision": "16"}, {"epochs": 3}, {"mixture": {}}]
+)
+def test_options_that_mean_nothing_are_refused(options: Options, wrong: dict[str, object]):
+    with pytest.raises(ValidationError):
+        options(**wrong)
+
+
+def test_the_logbook_strikes_out_abandoned_steps_and_half_a_line(tmp_path: Path):
+    book = Logbook(tmp_path, 0, LogOptions(), {})
+    for step in (1, 2, 3):
+        book.write(step, {"loss": 1 / step})
+    book.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    book = Logbook(tmp_path, 2, LogOptions(), {})
+    book.write(3, {"loss": 0.25})
+    book.close()
+    assert lines(tmp_path) == [
+        {"step": 1, "loss": 1.0},
+        {"step": 2, "loss": 0.5},
+        {"step": 3, "loss": 0.25},
+    ]
+    Logbook(tmp_path, 0, LogOptions(), {}).close()
+    assert lines(tmp_path) == []
