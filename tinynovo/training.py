@@ -46,8 +46,10 @@ from tinynovo.sequencing import Sequencer, SequencingOptions, find_device
 from tinynovo.spectrum import Preprocessing, Spectrum
 
 STATE = "tinynovo-training-1"
-_ROOM = 4
-"""Slots beyond the longest true answer of a batch; longer drafts are cut off."""
+_ROOM = (2, 13)
+"""Slots beyond the longest true answer of a batch, drawn anew each time: a fixed number would tell
+the network how long the answer is. Longer drafts are cut off.
+"""
 
 _POOL = 32
 """Batches drawn together and sorted by length, so that little is padded."""
@@ -279,7 +281,7 @@ class _Run:
         if self.drafts is None:
             return batch.to(device), target.to(device)
         drafts = self.drafts.tokens[rows]
-        target = torch.nn.functional.pad(target, (0, _ROOM))
+        target = torch.nn.functional.pad(target, (0, int(rng.integers(*_ROOM))))
         first = starts(target, drafts, options.starts, rng)
         return batch.to(device), target.to(device), first.to(device)
 
