@@ -155,7 +155,7 @@ def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor, window
             assert not (length == 1 and TERMINAL[tokens[0]])
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     st.lists(PEPTIDES, min_size=1, max_size=2),
     st.integers(0, 99),

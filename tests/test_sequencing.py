@@ -154,11 +154,11 @@ def test_running_twice_gives_the_same(strategy: str):
     one = sequencer(strategy=strategy, top_match=2)
     first = list(one.sequence(spectra()))
     assert list(one.sequence(spectra())) == first
-    assert rows(spectra(), strategy=strategy, top_match=2) == first
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("size", [3, 16])
+@pytest.mark.parametrize(
+    ("strategy", "size"), [("full", 3), ("full", 16), ("draft", 16), ("empty", 3)]
+)
 def test_the_batch_size_changes_nothing(strategy: str, size: int):
     options = {"strategy": strategy, "top_match": 4}
     alone = rows(spectra(), predict_batch_size=1, **options)

@@ -153,14 +153,13 @@ def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
         assert all(n.startswith("scorer.") for n in changed)
 
 
-@pytest.mark.parametrize("deaths", [[5], [1, 4, 6]], ids=["once", "thrice"])
 def test_a_run_that_was_killed_continues_to_the_same_result(
-    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: list[int]
+    options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     whole = options(output=tmp_path / "whole")
     train(whole, resume=False)
     broken = options(output=tmp_path / "broken")
-    for number, step in enumerate(deaths):
+    for number, step in enumerate((1, 4, 5)):
         killed_at(step, monkeypatch, broken, resume=number > 0)
     train(broken, resume=True)
     assert lines(broken.output) == lines(whole.output)
@@ -204,13 +203,6 @@ def test_resuming_what_is_finished_changes_nothing(options: Options):
 
 def test_resuming_nothing_begins(options: Options):
     assert train(options(), resume=True).is_file()
-
-
-def test_two_runs_give_the_same(options: Options, tmp_path: Path):
-    first, same = (
-        load_file(train(options(output=tmp_path / name), resume=False)) for name in ("a", "b")
-    )
-    assert all(torch.equal(first[key], same[key]) for key in first)
 
 
 def test_a_run_cannot_be_continued_with_another_network(
@@ -287,7 +279,7 @@ def test_drafts_of_another_scorer_are_refused(options: Options, tmp_path: Path):
 
 @pytest.mark.parametrize("options", ["scorer"], indirect=True)
 def test_the_scorer_learns(options: Options):
-    chosen = options(steps=60, batch_size=16, optimizer=OptimizerOptions(learning_rate=0.01))
+    chosen = options(steps=40, batch_size=12, optimizer=OptimizerOptions(learning_rate=0.02))
     train(chosen, resume=False)
     loss = [row["loss"] for row in lines(chosen.output) if "loss" in row]
     assert sum(loss[-5:]) < 0.9 * sum(loss[:5])
