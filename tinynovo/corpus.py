@@ -117,10 +117,10 @@ class Corpus:
         """Padded spectra with noisy precursors, and their answers: int64 [B, S]."""
         rows = np.asarray(rows)
         count = self.peaks[rows + 1] - self.peaks[rows]
-        mz, _ = _padded(self.mz, self.peaks[rows], count, FAR, np.int64)
-        intensity, _ = _padded(self.intensity, self.peaks[rows], count, 0, np.float32)
+        mz = _padded(self.mz, self.peaks[rows], count, FAR, np.int64)
+        intensity = _padded(self.intensity, self.peaks[rows], count, 0, np.float32)
         length = self.lengths[rows]
-        answer, _ = _padded(self.tokens, self.answers[rows], length, PAD, np.int64)
+        answer = _padded(self.tokens, self.answers[rows], length, PAD, np.int64)
         error = rng.normal(0, noise_ppm, rows.size) * 1e-6 if noise_ppm else np.zeros(rows.size)
         mass = self.mass[rows] + np.rint(self.mass[rows] * error).astype(np.int64)
         peaks = PeakBatch(
@@ -142,12 +142,12 @@ def _padded(
     count: NDArray[np.int64],
     fill: int,
     dtype: type,
-) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-    """Rows of a flat array, padded to the longest, and which cells are real."""
+) -> NDArray[np.generic]:
+    """Rows of a flat array, padded to the longest."""
     place = np.arange(int(count.max()))
     real = place < count[:, None]
     cells = np.where(real, start[:, None] + place, 0)
-    return np.where(real, flat[cells].astype(dtype), dtype(fill)), real
+    return np.where(real, flat[cells].astype(dtype), dtype(fill))
 
 
 def concatenate(corpora: Sequence[Corpus]) -> Corpus:

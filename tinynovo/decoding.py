@@ -19,9 +19,7 @@ from tinynovo.evidence import PeakTable
 from tinynovo.scorer import (
     DirectedScorer,
     EvidenceScorer,
-    anchors,
     closing_slack,
-    neighbours,
 )
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
@@ -237,16 +235,12 @@ def answer_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> 
 
 
 def _direction_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> Tensor:
-    rows, count, slots = answers.shape
-    flat = answers.flatten(0, 1)
-    left, right = anchors(flat, table.batch.residue_mass.repeat_interleave(count))
-    total = torch.zeros(rows, count, device=answers.device)
-    target = answers.reshape(rows, count * slots, 1)
-    for one, anchor, side in ((scorer.forwards, left, -1), (scorer.backwards, right, 1)):
-        past = neighbours(flat, side).view(rows, count * slots, 2)
-        _, logits = one(table, anchor.view(rows, count * slots), past)
-        chosen = (torch.log_softmax(logits, -1).gather(-1, target) * (target != PAD)).squeeze(-1)
-        total += chosen.view(rows, count, slots).sum(-1)
+    _, forwards, _, backwards = scorer(table, answers.flatten(0, 1))
+    total = torch.zeros(answers.shape[:2], device=answers.device)
+    for logits in (forwards, backwards):
+        logp = torch.log_softmax(logits, -1).view(*answers.shape, VOCABULARY)
+        chosen = logp.gather(-1, answers[..., None]).squeeze(-1)
+        total += (chosen * (answers != PAD)).sum(-1)
     return total / 2
 
 

@@ -257,6 +257,26 @@ def peak_table(batch: PeakBatch, options: EvidenceOptions) -> PeakTable:
     return PeakTable(batch, features, spectrum, _nodes(batch), immonium, top)
 
 
+def _look_up(
+    table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """All ions of cuts int64 [Q]: m/z, nearest peak, its error in windows, whether it fits.
+
+    Each is [Q, ions]. No ion of a cut outside the peptide fits, nor one of 3+ where the precursor
+    has fewer charges.
+    """
+    total = table.batch.residue_mass[row]
+    query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
+    query = query.clamp(0, FAR)
+    window = _window(query, options)
+    index, distance = nearest_peak(table.batch.mz, row, query)
+    hit = (distance.abs() <= window) & ((cut > 0) & (cut < total))[:, None]
+    hit[:, len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (table.batch.charge[row] > 2)[
+        :, None
+    ]
+    return query, index, distance / window, hit
+
+
 def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:
     """Look the ions of every cut up.
 
@@ -274,22 +294,15 @@ def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOp
         For each main ion intensity, rank, annotations of its peak, signed and absolute error and
         whether there is one; less for the others; whether b and y lie in the range recorded.
     """
-    batch = table.batch
-    total = batch.residue_mass[row]
-    query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
-    query = query.clamp(0, FAR)
-    window = _window(query, options)
-    index, distance = nearest_peak(batch.mz, row, query)
-    hit = (distance.abs() <= window) & ((cut > 0) & (cut < total))[:, None]
+    query, index, error, hit = _look_up(table, row, cut, options)
     rich, middle = len(MAIN_IONS), len(MAIN_IONS) + len(HIGH_IONS)
-    hit[:, rich:middle] &= (batch.charge[row] > 2)[:, None]
     flag = hit.to(torch.float32)
-    error = (distance / window) * flag
+    error = error * flag
     errors = torch.stack([error, error.abs(), flag], -1)
     features = table.features.flatten(0, 1)
     main = features[index[:, :rich]] * flag[:, :rich, None]
     rest = features[:, :2][index[:, rich:]] * flag[:, rich:, None]
-    low, top = batch.mz[row, 0], table.top[row]
+    low, top = table.batch.mz[row, 0], table.top[row]
     seen = (query[:, :rich] >= low[:, None]) & (query[:, :rich] <= top[:, None])
     return torch.cat(
         [
@@ -341,15 +354,8 @@ def explained_shares(
     batch = table.batch
     answers, slots = cuts.shape
     total = batch.residue_mass[row][:, None]
-    query = torch.stack([ion_mz(cuts, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
-    query = query.clamp(0, FAR)
-    flat = row.repeat_interleave(slots)
-    index, distance = nearest_peak(batch.mz, flat, query.flatten(0, 1))
-    hit = distance.abs().view_as(query) <= _window(query, options)
-    hit &= ((cuts > 0) & (cuts < total))[..., None]
-    hit[..., len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (batch.charge[row] > 2)[
-        :, None, None
-    ]
+    _, index, _, flat = _look_up(table, row.repeat_interleave(slots), cuts.flatten(), options)
+    hit = flat.view(answers, slots, -1)
     place = (index.view(answers, -1) - (row * batch.mz.shape[1])[:, None]).clamp(min=0)
     known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
     known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")

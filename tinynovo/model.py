@@ -27,7 +27,7 @@ from tinynovo.evidence import (
     peak_table,
 )
 from tinynovo.masses import udalton
-from tinynovo.scorer import EvidenceScorer, anchors, closing_slack, neighbours
+from tinynovo.scorer import EvidenceScorer, anchors, closing_slack
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, token_masses
 
 _LOW = -12.0
@@ -289,15 +289,10 @@ class Tinynovo(nn.Module):
         mass = table.batch.residue_mass.repeat_interleave(count // rows)
         left, right = anchors(answer, mass)
         with torch.no_grad():
-            one = self.scorer.forwards(
-                table, left.view(rows, -1), neighbours(answer, -1).view(rows, -1, 2)
-            )
-            two = self.scorer.backwards(
-                table, right.view(rows, -1), neighbours(answer, 1).view(rows, -1, 2)
-            )
-        embedding = torch.cat([one[0], two[0]], -1).view(count, slots, VOCABULARY, -1)
-        prior = torch.stack([torch.log_softmax(part[1], -1) for part in (one, two)], -1)
-        prior = prior.view(count, slots, VOCABULARY, 2).clamp(min=_LOW)
+            one, forwards, two, backwards = self.scorer(table, answer)
+        embedding = torch.cat([one, two], -1)
+        prior = torch.stack([torch.log_softmax(part, -1) for part in (forwards, backwards)], -1)
+        prior = prior.clamp(min=_LOW)
         index = answer[..., None, None].expand(-1, -1, 1, embedding.shape[-1])
         own = embedding.gather(2, index).squeeze(2) * (answer != PAD)[..., None]
         facts = self._facts(answer, left, right, mass, prior)

@@ -174,19 +174,23 @@ class EvidenceScorer(nn.Module):
         Parameters
         ----------
         table : PeakTable
-        answer : int64 [B, S]
-            Token ids, padded.
+        answer : int64 [N, S]
+            Token ids, padded; N a multiple of B, the answers of a spectrum one after another.
 
         Returns
         -------
         embedding, logits, embedding, logits
-            Forwards, then backwards: [B, S, V, E] and [B, S, V].
+            Forwards, then backwards: [N, S, V, E] and [N, S, V].
         """
-        left, right = anchors(answer, table.batch.residue_mass)
-        return (
-            *self.forwards(table, left, neighbours(answer, -1)),
-            *self.backwards(table, right, neighbours(answer, 1)),
-        )
+        rows, shape = table.batch.mz.shape[0], answer.shape
+        mass = table.batch.residue_mass.repeat_interleave(shape[0] // rows)
+        found: list[Tensor] = []
+        left, right = anchors(answer, mass)
+        for one, anchor, side in ((self.forwards, left, -1), (self.backwards, right, 1)):
+            past = neighbours(answer, side).view(rows, -1, 2)
+            embedding, logits = one(table, anchor.view(rows, -1), past)
+            found += [embedding.view(*shape, VOCABULARY, -1), logits.view(*shape, VOCABULARY)]
+        return found[0], found[1], found[2], found[3]
 
 
 def anchors(answer: Tensor, residue_mass: Tensor) -> tuple[Tensor, Tensor]:
