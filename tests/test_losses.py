@@ -14,6 +14,7 @@ from tinynovo.losses import (
     cross_entropy,
     halt_loss,
     precursor_loss,
+    ranking_loss,
     residue_loss,
     same_mass,
     spectrum_loss,
@@ -80,26 +81,47 @@ def test_more_padding_costs_nothing():
 
 
 def test_halt_loss_asks_whether_the_whole_answer_is_right():
-    target = torch.tensor([[D, G, PAD], [D, G, PAD], [D, G, PAD]])
-    judged = torch.tensor([[DEAMIDATED, G, PAD], [D, A, PAD], [D, G, A]])
-    halt = torch.tensor([0.0, math.log(3), math.log(3)])
+    right = torch.tensor([True, False, False, False])
+    asked = torch.tensor([True, True, True, False])
+    halt = torch.tensor([0.0, math.log(3), math.log(3), 99.0])
     by_hand = (math.log(2) + math.log(4) + math.log(4)) / 3
-    assert halt_loss(halt, judged, target).item() == pytest.approx(by_hand, rel=1e-5)
-    sure = torch.tensor([50.0, -50.0, -50.0])
-    assert halt_loss(sure, judged, target).item() == pytest.approx(0.0, abs=1e-6)
+    assert halt_loss(halt, right, asked).item() == pytest.approx(by_hand, rel=1e-5)
+    sure = torch.tensor([50.0, -50.0, -50.0, 50.0])
+    assert halt_loss(sure, right, asked).item() == pytest.approx(0.0, abs=1e-6)
+    assert halt_loss(sure, right, torch.zeros(4, dtype=torch.bool)).item() == 0
+
+
+def test_ranking_loss_asks_whether_a_right_answer_is_the_surest():
+    halt = torch.tensor([[0.0, math.log(3), 99.0], [1.0, 1.0, 1.0], [5.0, 5.0, 5.0]])
+    right = torch.tensor([[False, True, True], [False, False, False], [True, True, True]])
+    asked = torch.tensor([[True, True, False], [True] * 3, [True] * 3])
+    by_hand = -math.log(3 / 4) / 3
+    assert ranking_loss(halt, right, asked).item() == pytest.approx(by_hand, rel=1e-5)
+    moved = halt + torch.tensor([[7.0], [-3.0], [2.0]])
+    assert ranking_loss(moved, right, asked).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_ranking_loss_has_gradients_where_nothing_is_decided():
+    halt = torch.zeros(2, 2, requires_grad=True)
+    right = torch.tensor([[False, False], [True, False]])
+    ranking_loss(halt, right, torch.tensor([[True, True], [True, False]])).backward()
+    assert halt.grad is not None
+    assert torch.equal(halt.grad, torch.zeros(2, 2))
 
 
 def test_residue_loss_masks_the_padding_of_the_answer_judged():
-    target = torch.tensor([[G, A, S]])
-    judged = torch.tensor([[G, S, PAD]])
-    residues = torch.tensor([[math.log(3), 0.0, 77.0]])
+    target = torch.tensor([[G, A, S]] * 2)
+    judged = torch.tensor([[G, S, PAD], [G, S, S]])
+    residues = torch.tensor([[math.log(3), 0.0, 77.0], [9.0, 9.0, 9.0]])
+    asked = torch.tensor([True, False])
     by_hand = (-math.log(0.75) + math.log(2)) / 2
-    assert residue_loss(residues, judged, target).item() == pytest.approx(by_hand, rel=1e-5)
+    assert residue_loss(residues, judged, target, asked).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_residue_loss_of_an_empty_answer_is_zero():
     nothing = torch.zeros(1, 3, dtype=torch.int64)
-    assert residue_loss(torch.ones(1, 3), nothing, torch.tensor([[G, A, S]])).item() == 0
+    asked = torch.tensor([True])
+    assert residue_loss(torch.ones(1, 3), nothing, torch.tensor([[G, A, S]]), asked).item() == 0
 
 
 def support_of(*intensities: dict[int, float]) -> Tensor:

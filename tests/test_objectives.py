@@ -89,8 +89,9 @@ def test_every_supervision_step_has_its_loss_and_the_total_weighs_them():
 
 def test_a_steps_loss_is_the_weighted_sum_of_its_parts():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
-    weights = {"halt": 0.7, "residue": 0.3, "spectrum": 0.2, "precursor": 0.05}
-    _, figures = loop(model, **weights)(batch, target, target[:, None])
+    weights = {"halt": 0.7, "ranking": 0.4, "residue": 0.3, "spectrum": 0.2, "precursor": 0.05}
+    first = torch.stack([target, target.flip(-1), target], 1)
+    _, figures = loop(model, **weights)(batch, target, first)
     parts = {name: figures[f"step0_{name}_loss"] for name in weights}
     total = figures["step0_cross_entropy"] + sum(weights[n] * parts[n] for n in weights)
     assert all(part > 0 for part in parts.values())
@@ -99,7 +100,7 @@ def test_a_steps_loss_is_the_weighted_sum_of_its_parts():
 
 def test_the_loop_trains_all_but_the_scorer():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
-    loss, _ = loop(model)(batch, target, target[:, None].flip(-1))
+    loss, _ = loop(model)(batch, target, target[:, None].flip(-1).repeat(1, 2, 1))
     loss.backward()
     idle = {name for name, p in model.named_parameters() if p.grad is None}
     assert idle == {name for name, _ in model.named_parameters() if name.startswith("scorer.")}
@@ -180,11 +181,29 @@ DRAFTS[0, 1, :2] = [K, Q]
 DRAFTS[0, 2, :6] = [S, S, S, S, S, S]
 
 
-def test_the_first_start_is_the_best_draft_and_the_second_another():
+def test_the_last_answer_and_empty_ones_are_not_judged():
+    model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
+    wrong = target.flip(-1)
+    blank = torch.zeros_like(target)
+    objective = loop(model)
+
+    def figures(*answers: torch.Tensor) -> dict[str, float]:
+        found = objective(batch, target, torch.stack(answers, 1))[1]
+        return {name: found[f"step0_{name}_loss"] for name in ("halt", "ranking", "residue")}
+
+    alone = figures(wrong, target, blank)
+    assert alone == pytest.approx(figures(wrong, target, wrong), rel=1e-4)
+    assert figures(wrong, blank, target) == pytest.approx(figures(wrong, target), rel=1e-4)
+    assert alone["ranking"] > 0
+    assert figures(wrong, target)["ranking"] == 0
+
+
+def test_starts_are_the_best_draft_others_and_one_of_another_kind():
     target = torch.tensor([[K, Q, G, A, PAD], [A, A, PAD, PAD, PAD]])
+    options = StartOptions(drafts=2)
     seen = set()
     for seed in range(30):
-        out = starts(target, DRAFTS, StartOptions(), np.random.default_rng(seed))
+        out = starts(target, DRAFTS, options, np.random.default_rng(seed))
         assert out.shape == (2, 3, 5)
         assert out.dtype == torch.int64
         assert out[0, 0].tolist() == [G, A, S, PAD, PAD]
@@ -194,30 +213,40 @@ def test_the_first_start_is_the_best_draft_and_the_second_another():
     assert len(seen) == 2
 
 
-@pytest.mark.parametrize("kind", ["truth", "empty", "draft", "corrupted"])
-def test_the_third_start_is_of_the_kind_asked_for(kind: str):
-    options = StartOptions(**{**dict.fromkeys(StartOptions.model_fields, 0.0), kind: 1.0})
+def test_no_draft_is_taken_twice_and_missing_ones_stay_empty():
+    target = torch.tensor([[K, Q, G, A, PAD]] * 2)
+    out = starts(target, DRAFTS, StartOptions(drafts=4), np.random.default_rng(0))[0, :4]
+    assert {tuple(row) for row in out.tolist()} == {
+        (G, A, S, PAD, PAD),
+        (K, Q, PAD, PAD, PAD),
+        (S,) * 5,
+        (PAD,) * 5,
+    }
+
+
+@pytest.mark.parametrize("kind", ["truth", "empty", "corrupted"])
+def test_the_last_start_is_of_the_kind_asked_for(kind: str):
+    shares = dict.fromkeys(["truth", "empty", "corrupted"], 0.0)
+    options = StartOptions(drafts=1, **{**shares, kind: 1.0})
     target = torch.tensor([[K, Q, G, A, PAD]] * 2)
     outs = [
-        starts(target, DRAFTS, options, np.random.default_rng(seed))[0, 2].tolist()
+        starts(target, DRAFTS, options, np.random.default_rng(seed))[0, -1].tolist()
         for seed in range(25)
     ]
-    drafts = ([G, A, S, 0, 0], [K, Q, 0, 0, 0], [S] * 5)
     if kind == "truth":
         assert outs == [[K, Q, G, A, PAD]] * 25
     elif kind == "empty":
         assert outs == [[PAD] * 5] * 25
-    elif kind == "draft":
-        assert {tuple(out) for out in outs} == {tuple(draft) for draft in drafts}
     else:
         assert len({tuple(out) for out in outs}) > 5
         assert all(PAD not in out[:3] for out in outs)
 
 
 def test_start_shares_are_kept():
-    options = StartOptions(corrupted=0, truth=0.5, empty=0.25, draft=0.25)
+    options = StartOptions(corrupted=0.25, truth=0.5, empty=0.25)
     target = torch.tensor([[A, A, A, PAD, PAD]] * 4000)
     drafts = np.repeat(DRAFTS[:1], 4000, 0)
-    third = starts(target, drafts, options, np.random.default_rng(1))[:, 2]
-    assert (third == target).all(-1).float().mean().item() == pytest.approx(0.5, abs=0.04)
-    assert (third == PAD).all(-1).float().mean().item() == pytest.approx(0.25, abs=0.04)
+    last = starts(target, drafts, options, np.random.default_rng(1))[:, -1]
+    assert (last == PAD).all(-1).float().mean().item() == pytest.approx(0.25, abs=0.04)
+    whole = (last == target).all(-1).float().mean().item()
+    assert 0.46 < whole < 0.75

@@ -66,7 +66,7 @@ def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path:
             "stage": request.param,
             "output": tmp_path / "run",
             "cache": cache,
-            "init": scorer if request.param == "loop" else None,
+            "scorer": scorer if request.param == "loop" else None,
             "steps": 7,
             "batch_size": 4,
             "mixture": RANDOM,
@@ -221,9 +221,9 @@ def test_a_run_cannot_be_continued_with_another_network(
 def test_a_state_of_another_stage_is_refused(options: Options, scorer: Path):
     chosen = options()
     train(chosen, resume=False)
-    other = {"stage": "scorer", "init": None} if chosen.stage == "loop" else {"stage": "loop"}
+    other = {"stage": "scorer"} if chosen.stage == "loop" else {"stage": "loop"}
     with pytest.raises(InputError, match="another network"):
-        train(options(**{"init": scorer, **other}), resume=True)
+        train(options(**{"scorer": scorer, **other}), resume=True)
 
 
 def test_a_damaged_state_is_refused(options: Options):
@@ -234,19 +234,23 @@ def test_a_damaged_state_is_refused(options: Options):
         train(chosen, resume=True)
 
 
-def test_the_whole_of_a_checkpoint_is_taken_over(options: Options, scorer: Path):
-    """Its shape counts, not that of the options; one step at rate nearly zero moves nothing far."""
-    chosen = options(
-        init=scorer,
-        whole=True,
-        steps=1,
-        model=ModelOptions(),
-        optimizer=OptimizerOptions(learning_rate=1e-12, weight_decay=0.0),
-    )
-    path = train(chosen, resume=False)
-    assert checkpoint.load(path).frozen.model == SHAPE
-    after, before = load_file(path), load_file(scorer)
-    assert all(torch.allclose(after[name], before[name], atol=1e-6) for name in before)
+def test_scorer_and_loop_may_come_from_two_checkpoints(
+    options: Options, scorer: Path, tmp_path: Path
+):
+    """One step at a rate of nearly zero moves nothing far."""
+    other = tmp_path / "other.safetensors"
+    checkpoint.save(other, network(2).state_dict(), Frozen(model=SHAPE, evidence=EVIDENCE))
+    still = OptimizerOptions(learning_rate=1e-12, weight_decay=0.0)
+    path = train(options(scorer=scorer, loop=other, steps=1, optimizer=still), resume=False)
+    after, first, second = load_file(path), load_file(scorer), load_file(other)
+    for name, tensor in after.items():
+        source = first if name.startswith("scorer.") else second
+        assert torch.allclose(tensor, source[name], atol=1e-6), name
+
+
+def test_a_loop_of_another_shape_is_refused(options: Options, scorer: Path):
+    with pytest.raises(InputError, match="another shape"):
+        train(options(loop=scorer, model=ModelOptions()), resume=False)
 
 
 def test_validation_goes_through_sequencing(options: Options, tmp_path: Path):
@@ -262,10 +266,10 @@ def test_validation_goes_through_sequencing(options: Options, tmp_path: Path):
 
 @pytest.mark.parametrize("options", ["loop"], indirect=True)
 def test_the_loop_needs_a_scorer(options: Options, tmp_path: Path):
-    with pytest.raises(InputError, match=r"needs a trained scorer \(set init\)"):
-        train(options(init=None), resume=False)
+    with pytest.raises(InputError, match=r"needs a trained scorer \(set scorer\)"):
+        train(options(scorer=None), resume=False)
     with pytest.raises(InputError, match="no such checkpoint"):
-        train(options(init=tmp_path / "none.safetensors"), resume=False)
+        train(options(scorer=tmp_path / "none.safetensors"), resume=False)
 
 
 @pytest.mark.parametrize("options", ["loop"], indirect=True)
@@ -274,7 +278,7 @@ def test_drafts_of_another_scorer_are_refused(options: Options, tmp_path: Path):
     other = tmp_path / "other.safetensors"
     checkpoint.save(other, network(2).state_dict(), Frozen(model=SHAPE, evidence=EVIDENCE))
     with pytest.raises(InputError, match="made with another scorer"):
-        train(options(init=other, output=tmp_path / "second"), resume=False)
+        train(options(scorer=other, output=tmp_path / "second"), resume=False)
 
 
 @pytest.mark.parametrize("options", ["scorer"], indirect=True)

@@ -35,7 +35,9 @@ class DraftOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    count: int = Field(32_768, ge=512, description="spectra, drawn from the mixture")
+    count: int = Field(
+        32_768, ge=512, multiple_of=512, description="spectra, drawn from the mixture"
+    )
     beam: BeamOptions = BeamOptions(n_beams=5, candidates=8, max_slots=41)
     workers: int = Field(2, ge=1, description="processes")
 
@@ -59,7 +61,7 @@ _SHARED: list[tuple[Mixture, EvidenceScorer, DraftOptions, int, Path, float]] = 
 
 
 def make_drafts(
-    mixture: Mixture, init: Path, options: DraftOptions, cache: Path, seed: int, noise_ppm: float
+    mixture: Mixture, source: Path, options: DraftOptions, cache: Path, seed: int, noise_ppm: float
 ) -> Iterator[int]:
     """Draft what is not drafted yet; yields the number of spectra done after each shard.
 
@@ -68,9 +70,9 @@ def make_drafts(
     InputError
         When the cache holds drafts of another scorer or made in another way.
     """
-    scorer = checkpoint.load_scorer(init)
+    scorer = checkpoint.load_scorer(source)
     facts: dict[str, str | int | float] = {
-        "scorer": hashlib.sha256(init.read_bytes()).hexdigest(),
+        "scorer": hashlib.sha256(source.read_bytes()).hexdigest(),
         "mixture": hashlib.sha256(mixture.cumulative.tobytes()).hexdigest(),
         "beam": options.beam.model_dump_json(),
         "seed": seed,

@@ -208,6 +208,7 @@ def _nodes(batch: PeakBatch) -> Tensor:
     bins = int(batch.residue_mass.max()) // NODE_BIN + 4
     rows = batch.mz.shape[0]
     total = torch.zeros(rows, bins, device=batch.mz.device)
+    layer = torch.zeros_like(total)
     for series, charge in MAIN_IONS:
         neutral = (batch.mz - udalton(PROTON)) * charge
         cut = neutral
@@ -218,7 +219,7 @@ def _nodes(batch: PeakBatch) -> Tensor:
         cell = torch.where(valid, cell, 0)
         found = batch.intensity * valid * (1.0 if charge == 1 else 0.5)
         half = torch.where(cut % NODE_BIN * 2 < NODE_BIN, -1, 1)
-        layer = torch.zeros(rows, bins, device=batch.mz.device)
+        layer.zero_()
         layer.scatter_reduce_(1, cell, found, "amax")
         layer.scatter_reduce_(1, (cell + half).clamp(0, bins - 1), found, "amax")
         layer[:, 0] = 0
@@ -360,7 +361,9 @@ def explained_shares(
     known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
     known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")
     root, rank = batch.intensity[row], table.features[row][..., 1]
-    precursor = torch.div(total, batch.charge[row][:, None], rounding_mode="floor")
+    neutral = total + udalton(WATER)
+    precursor = torch.div(neutral, batch.charge[row][:, None], rounding_mode="floor")
+    precursor = precursor + udalton(PROTON)
     weights = [root, root.square()]
     weights += [(rank >= 1 / (1 + top / 10)).to(torch.float32) for top in (9.5, 19.5, 49.5)]
     weights.append(root * (batch.mz[row] > precursor))

@@ -1,8 +1,8 @@
-"""Losses: cross-entropy, halting, spectrum matching, precursor mass.
+"""Losses: cross-entropy, halting, ranking, spectrum matching, precursor mass.
 
 Knows what a good answer is. Does not know the optimizer nor files.
 
-Axes: N answers, S slots, V tokens.
+Axes: N answers (A of each of B spectra), S slots, V tokens.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class LossOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     halt: float = Field(1.0, ge=0, description="is the whole answer right")
+    ranking: float = Field(0.5, ge=0, description="is the right answer of a spectrum the surest")
     residue: float = Field(0.5, ge=0, description="is each residue right")
     spectrum: float = Field(0.1, ge=0, description="probability on residues whose ions are there")
     precursor: float = Field(0.01, ge=0, description="expected mass against the precursor")
@@ -56,15 +57,35 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     return ((each.view_as(target) * weight).sum(-1) / weight.sum(-1)).mean()
 
 
-def halt_loss(halt: Tensor, judged: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy: is the whole answer right, by mass of every token; scalar."""
-    right = same_mass(judged, target).all(-1).to(halt.dtype)
-    return functional.binary_cross_entropy_with_logits(halt, right)
+def halt_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
+    """Binary cross-entropy: is the whole answer right; scalar.
+
+    Parameters
+    ----------
+    halt : float32 [N]
+        Logits that an answer is right.
+    right, asked : bool [N]
+        Whether it is, and which answers count.
+    """
+    each = functional.binary_cross_entropy_with_logits(halt, right.to(halt.dtype), reduction="none")
+    return (each * asked).sum() / asked.sum().clamp(min=1)
 
 
-def residue_loss(residues: Tensor, judged: Tensor, target: Tensor) -> Tensor:
-    """Binary cross-entropy a residue of the answer judged, padding masked; scalar."""
-    real = judged != PAD
+def ranking_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
+    """Cross-entropy over the answers of a spectrum: is a right one surer than the others; scalar.
+
+    All are [B, A], as for `halt_loss`. Mean over all spectra, though only those count that have
+    right and wrong answers. The list-wise loss of Cao et al. (ICML 2007) with one winner.
+    """
+    decided = (right & asked).any(1) & (~right & asked).any(1)
+    scores = halt[decided].masked_fill(~asked[decided], -torch.inf)
+    won = scores.masked_fill(~right[decided], -torch.inf)
+    return (scores.logsumexp(1) - won.logsumexp(1)).sum() / halt.shape[0]
+
+
+def residue_loss(residues: Tensor, judged: Tensor, target: Tensor, asked: Tensor) -> Tensor:
+    """Binary cross-entropy a residue of the answers asked, bool [N]; padding masked; scalar."""
+    real = (judged != PAD) & asked[:, None]
     right = same_mass(judged, target).to(residues.dtype)
     each = functional.binary_cross_entropy_with_logits(residues, right, reduction="none")
     return (each * real).sum() / real.sum().clamp(min=1)

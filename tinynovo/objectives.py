@@ -21,6 +21,7 @@ from tinynovo.losses import (
     cross_entropy,
     halt_loss,
     precursor_loss,
+    ranking_loss,
     residue_loss,
     same_mass,
     spectrum_loss,
@@ -34,17 +35,19 @@ Figures = dict[str, float]
 
 
 class StartOptions(BaseModel):
-    """What the loop is started from in training: shares of the third answer of a spectrum.
+    """What the loop is started from in training.
 
-    The first is always the best draft, the second another draft.
+    The best draft of a spectrum first, then others, and last one of the kinds whose shares are
+    given here. The last is refined, not judged: the judge is asked about what a search has found,
+    and a truth that no search has found would teach it that unlikely answers are right.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    corrupted: float = Field(0.4, ge=0, description="the truth with a stretch spoilt")
+    drafts: int = Field(4, ge=1, description="drafts of each spectrum")
+    corrupted: float = Field(0.5, ge=0, description="the truth with a stretch spoilt")
     truth: float = Field(0.2, ge=0, description="the truth itself")
-    empty: float = Field(0.2, ge=0, description="nothing")
-    draft: float = Field(0.2, ge=0, description="a third draft")
+    empty: float = Field(0.3, ge=0, description="nothing")
 
 
 class ScorerObjective(nn.Module):
@@ -83,33 +86,41 @@ class LoopObjective(nn.Module):
         self.losses = losses
 
     def forward(self, batch: PeakBatch, target: Tensor, starts: Tensor) -> tuple[Tensor, Figures]:
-        """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S]."""
+        """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S].
+
+        The last of the first answers is not judged, nor are empty ones.
+        """
         memory = self.model.remember(batch)
         answers = starts.shape[1]
         truth = target.repeat_interleave(answers, 0)
         mass = batch.residue_mass.repeat_interleave(answers)
+        asked = (starts != PAD).any(-1)
+        asked[:, -1] = False
         total = torch.zeros((), device=target.device)
         figures: Figures = {}
         weights = step_weights(self.losses.steps, self.recursion.supervision_steps)
         steps = solve(self.model, starts.flatten(0, 1), memory, self.recursion)
         for number, (weight, step) in enumerate(zip(weights, steps, strict=True)):
-            loss, figure = self._step_loss(step, truth, mass)
+            loss, figure = self._step_loss(step, truth, mass, asked)
             total = total + weight * loss
             figures |= {f"step{number}_{name}": value for name, value in figure.items()}
         return total, figures
 
     def _step_loss(
-        self, step: Step[Evidence], truth: Tensor, mass: Tensor
+        self, step: Step[Evidence], truth: Tensor, mass: Tensor, asked: Tensor
     ) -> tuple[Tensor, Figures]:
         options = self.losses
+        right = same_mass(step.judged, truth).all(-1)
         entropy = cross_entropy(step.logits, truth)
-        halt = halt_loss(step.halt, step.judged, truth)
-        residue = residue_loss(step.residues, step.judged, truth)
+        halt = halt_loss(step.halt, right, asked.flatten())
+        ranking = ranking_loss(step.halt.view_as(asked), right.view_as(asked), asked)
+        residue = residue_loss(step.residues, step.judged, truth, asked.flatten())
         matching = spectrum_loss(step.logits, step.evidence.support, truth)
         precursor = precursor_loss(step.logits, mass)
         loss = (
             entropy
             + options.halt * halt
+            + options.ranking * ranking
             + options.residue * residue
             + options.spectrum * matching
             + options.precursor * precursor
@@ -118,6 +129,7 @@ class LoopObjective(nn.Module):
             "loss": loss.item(),
             "cross_entropy": entropy.item(),
             "halt_loss": halt.item(),
+            "ranking_loss": ranking.item(),
             "residue_loss": residue.item(),
             "spectrum_loss": matching.item(),
             "precursor_loss": precursor.item(),
@@ -190,26 +202,27 @@ def starts(
     options: StartOptions,
     rng: np.random.Generator,
 ) -> Tensor:
-    """First answers of the loop: int64 [B, 3, S].
+    """First answers of the loop: int64 [B, A, S], A - 1 drafts and one of another kind.
 
     Parameters
     ----------
     target : int64 [B, S]
         Longer drafts are cut off at S.
     drafts : uint8 [B, K, S']
-        Drafts of every spectrum, best first, all padding where missing.
+        Drafts of every spectrum, best first, all padding where missing. The best is always taken,
+        the others are drawn; what is missing stays empty.
     """
     rows, slots = target.shape
-    answers = np.zeros((rows, 3, slots), np.int64)
-    shares = np.array([options.corrupted, options.truth, options.empty, options.draft])
-    kinds = rng.choice(4, rows, p=shares / shares.sum())
+    answers = np.zeros((rows, options.drafts + 1, slots), np.int64)
+    shares = np.array([options.corrupted, options.truth, options.empty])
+    kinds = rng.choice(3, rows, p=shares / shares.sum())
     for row in range(rows):
-        found = [d for d in drafts[row] if d[0] != PAD] or [drafts[row, 0]]
+        found = [d.tolist() for d in drafts[row] if d[0] != PAD]
+        others = rng.permutation(np.arange(1, max(1, len(found))))[: options.drafts - 1]
+        chosen = [*found[:1], *(found[other] for other in others)]
         truth = [token for token in target[row].tolist() if token != PAD]
-        another = found[min(len(found) - 1, 1 + int(rng.exponential(2.0)))]
-        third = found[int(rng.integers(len(found)))]
-        choices = [corrupted(truth, rng), truth, [], third.tolist()]
-        for place, answer in enumerate((found[0].tolist(), another.tolist(), choices[kinds[row]])):
+        last = (corrupted(truth, rng), truth, [])[kinds[row]]
+        for place, answer in [*enumerate(chosen), (options.drafts, last)]:
             kept = [token for token in answer if token != PAD][:slots]
             answers[row, place, : len(kept)] = kept
     return torch.from_numpy(answers)

@@ -31,20 +31,20 @@ _OFFSET = 1 << 35
 
 
 def _side_features(
-    table: PeakTable, row: Tensor, cut: Tensor, remaining: Tensor, forwards: bool
+    table: PeakTable, row: Tensor, token: Tensor, cut: Tensor, remaining: Tensor, forwards: bool
 ) -> Tensor:
-    """What is known of a candidate beside its ions: float32 [Q, V, _SIDE_FEATURES]."""
+    """What is known of a candidate beside its ions; all int64 [K], returns [K, _SIDE_FEATURES]."""
     residues = token_masses(cut.device)[1:20]
-    ahead = cut[..., None] + (residues if forwards else -residues)
+    ahead = cut[:, None] + (residues if forwards else -residues)
     best = cut_support(table, row, ahead).topk(2, -1).values
-    slack = closing_slack(table.batch.residue_mass[row])[:, None]
+    slack = closing_slack(table.batch.residue_mass[row])
     left = remaining.to(torch.float32) * 1e-6
     return torch.stack(
         [
             cut_support(table, row, cut),
-            best[..., 0],
-            best[..., 1],
-            table.immonium[row],
+            best[:, 0],
+            best[:, 1],
+            table.immonium[row, token],
             (remaining.abs() <= slack).to(torch.float32),
             (remaining < -slack).to(torch.float32),
             ((remaining > slack) & (remaining < _LIGHTEST - slack)).to(torch.float32),
@@ -115,22 +115,27 @@ class DirectedScorer(nn.Module):
         """The same for a flat list of anchors, each put to one spectrum.
 
         ``row`` and ``anchor`` are int64 [Q], ``past`` int64 [Q, 2]; returns [Q, V, E] and [Q, V].
+        Only candidates that fit are looked up: the embedding of all others is zero.
         """
         mass = token_masses(anchor.device)
         cut = anchor[:, None] + (mass if self.forwards else -mass)
         total = table.batch.residue_mass[row]
         remaining = (total[:, None] - cut) if self.forwards else cut
-        flat = row.repeat_interleave(cut.shape[1])
-        at_cut = cut_features(table, flat, cut.flatten(), self.options).view(*cut.shape, -1)
-        side = _side_features(table, row, cut, remaining, self.forwards)
-        context = self._context(table, row, anchor, past)
-        hidden = self.first(torch.cat([at_cut, side], -1)) + context[:, None, :]
-        hidden = nn.functional.gelu(hidden + self.candidate.weight)
-        hidden = nn.functional.gelu(self.second(hidden))
-        embedding = self.third(hidden)
-        logits = self.score(nn.functional.gelu(embedding)).squeeze(-1)
         fits = self.allowed(table, row, anchor, remaining)
-        return embedding, logits.masked_fill(~fits, -1e4)
+        query, token = fits.nonzero(as_tuple=True)
+        spectrum, cut, remaining = row[query], cut[fits], remaining[fits]
+        at_cut = cut_features(table, spectrum, cut, self.options)
+        side = _side_features(table, spectrum, token, cut, remaining, self.forwards)
+        hidden = self.first(torch.cat([at_cut, side], -1))
+        hidden = hidden + self._context(table, row, anchor, past)[query]
+        hidden = nn.functional.gelu(hidden + self.candidate(token))
+        hidden = nn.functional.gelu(self.second(hidden))
+        found = self.third(hidden)
+        logit = self.score(nn.functional.gelu(found)).squeeze(-1)
+        place = (query, token)
+        embedding = found.new_zeros(*fits.shape, found.shape[-1]).index_put(place, found)
+        logits = logit.new_full(fits.shape, -1e4).index_put(place, logit)
+        return embedding, logits
 
     def _context(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
         """What is known of an anchor, for all its candidates: [Q, hidden]."""

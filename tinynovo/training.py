@@ -76,10 +76,10 @@ class TrainingOptions(BaseModel):
     stage: Literal["scorer", "loop"] = Field(description="what is trained")
     output: Path = Field(description="directory of the run")
     cache: Path = Field(description="directory of packed corpora and drafts; runs may share it")
-    init: Path | None = Field(None, description="checkpoint to start from; the loop needs one")
-    whole: bool = Field(
-        False, description="start from all of that checkpoint, not its scorer alone"
+    scorer: Path | None = Field(
+        None, description="checkpoint that the scorer comes from; a loop needs one"
     )
+    loop: Path | None = Field(None, description="checkpoint that all the rest comes from")
     seed: int = 0
     steps: int = Field(4000, ge=1)
     batch_size: int = Field(32, ge=1)
@@ -147,23 +147,27 @@ class _Run:
 
     def _model(self) -> Tinynovo:
         options = self.options
-        if options.init is None:
-            if options.stage == "loop":
-                raise InputError("the loop needs a trained scorer", remedy="set init")
-            return Tinynovo(options.model, options.evidence)
-        if not options.whole:
-            scorer = checkpoint.load_scorer(options.init)
-            model = Tinynovo(options.model, scorer.options)
+        if options.stage == "loop" and options.scorer is None:
+            raise InputError("the loop needs a trained scorer", remedy="set scorer")
+        shape, evidence = options.model, options.evidence
+        if options.scorer is not None:
+            scorer = checkpoint.load_scorer(options.scorer)
+            evidence = scorer.options
+        model = Tinynovo(shape, evidence)
+        if options.loop is not None:
+            model = checkpoint.load(options.loop).model
+            if (model.options, model.scorer.options) != (shape, evidence):
+                raise InputError("is of another shape than this run", file=options.loop)
+        if options.scorer is not None:
             model.scorer = scorer
-            return model
-        return checkpoint.load(options.init).model
+        return model
 
     def _drafts(self) -> Drafts:
         options = self.options
-        assert options.init is not None
+        assert options.scorer is not None
         making = make_drafts(
             self.mixture,
-            options.init,
+            options.scorer,
             options.drafts,
             options.cache / "drafts",
             options.seed,
