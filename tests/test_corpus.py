@@ -19,7 +19,7 @@ PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "PEPTLDEKPEPTLDEK")
 
 def packed(*peptides: str, max_tokens: int = 40, **fields: frozenset[str]) -> Corpus:
     spectra = [ladder(p, index=i, charge=2 + i % 2) for i, p in enumerate(peptides)]
-    return Corpus.pack(spectra, KEEP_ALL, max_tokens=max_tokens, **fields)
+    return Corpus.pack(spectra, KEEP_ALL, max_tokens=max_tokens, **fields)[0]
 
 
 def test_what_is_packed_comes_out():
@@ -60,7 +60,7 @@ def test_the_noise_on_precursors_has_the_width_asked_for_and_the_rng_decides():
 
 def test_the_precursor_of_the_label_counts_not_the_recorded_one():
     off = replace(ladder("GASPVTK"), precursor_mz=500.0)
-    corpus = Corpus.pack([off], KEEP_ALL, max_tokens=40)
+    corpus, _ = Corpus.pack([off], KEEP_ALL, max_tokens=40)
     assert corpus.mass.tolist() == [Peptide.parse("GASPVTK").mass_udalton]
 
 
@@ -74,14 +74,19 @@ def test_excluded_peptides_are_left_out_whatever_their_modifications():
 
 def test_isoleucine_does_not_hide_an_excluded_peptide():
     spectra = [replace(ladder("SAMPLER"), peptide="SAMPIER"), ladder("GASPVTK")]
-    corpus = Corpus.pack(spectra, KEEP_ALL, max_tokens=40, exclude=frozenset({"SAMPLER"}))
+    corpus, _ = Corpus.pack(spectra, KEEP_ALL, max_tokens=40, exclude=frozenset({"SAMPLER"}))
     assert [corpus.peptide(row).sequence for row in range(len(corpus))] == ["GASPVTK"]
 
 
 def test_long_labels_and_unusable_spectra_are_left_out():
     assert packed(*PEPTIDES, max_tokens=8).lengths.tolist() == [7, 8]
-    spectra = [ladder("GASPVTK"), replace(ladder("SAMPLER"), precursor_charge=None)]
-    assert len(Corpus.pack(spectra, Preprocessing(), max_tokens=40)) == 1
+    long, nameless = ladder("PEPTLDEK"), replace(ladder("SAMPLER"), precursor_charge=None)
+    spectra = [ladder("GASPVTK"), nameless, nameless, long, ladder("EEELK")]
+    corpus, left_out = Corpus.pack(
+        spectra, Preprocessing(), max_tokens=7, exclude=frozenset({"EEELK"})
+    )
+    assert len(corpus) == 1
+    assert left_out == {"no precursor charge": 2, "too long": 1, "of a validation peptide": 1}
 
 
 def test_nothing_to_pack_is_an_error():
@@ -114,4 +119,4 @@ def test_an_m_z_beyond_the_packed_numbers_is_refused_by_the_options():
         Preprocessing(max_mz=4300.0)
     far = replace(ladder("GASPVTK"), mz=np.array([3999.5]), intensity=np.ones(1))
     options = Preprocessing(max_mz=4000.0, min_peaks=1)
-    assert Corpus.pack([far], options, max_tokens=40).mz.tolist() == [3_999_500_000]
+    assert Corpus.pack([far], options, max_tokens=40)[0].mz.tolist() == [3_999_500_000]

@@ -30,9 +30,6 @@ from tinynovo.rendering import SimulationOptions
 from tinynovo.training import OptimizerOptions, TrainingOptions, train
 from tinynovo.writers import write_labelled
 
-# Drafting forks; newer Python warns of that wherever any thread was ever started.
-pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-
 RANDOM = MixtureOptions(
     ingredients=[Ingredient(kind="random", limit=300)],
     simulation=SimulationOptions(min_length=5, max_length=7, noise_peaks=3, losses=0, isotopes=0),

@@ -6,6 +6,7 @@ or the optimizer.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,8 +71,8 @@ class Corpus:
         *,
         max_tokens: int,
         exclude: frozenset[str] = frozenset(),
-    ) -> Corpus:
-        """Preprocess and pack labelled spectra.
+    ) -> tuple[Corpus, Counter[str]]:
+        """Preprocess and pack labelled spectra; how many are left out, by reason.
 
         Parameters
         ----------
@@ -83,16 +84,21 @@ class Corpus:
             Bare sequences (I = L) that must not be in the corpus: validation peptides.
         """
         rows: list[tuple[Peaks, list[int], int]] = []
+        left_out: Counter[str] = Counter()
         for spectrum in spectra:
             peptide = Peptide.parse(spectrum.peptide)
-            if len(peptide.tokens) > max_tokens or peptide.sequence in exclude:
-                continue
             peaks = preprocess(spectrum, preprocessing)
-            if isinstance(peaks, Peaks):
+            if peptide.sequence in exclude:
+                left_out["of a validation peptide"] += 1
+            elif len(peptide.tokens) > max_tokens:
+                left_out["too long"] += 1
+            elif isinstance(peaks, str):
+                left_out[peaks] += 1
+            else:
                 rows.append((peaks, encode(peptide), peptide.mass_udalton))
         if not rows:
             raise InputError("no usable labelled spectrum", remedy="check the labels and limits")
-        return cls(
+        corpus = cls(
             mz=np.concatenate([peaks.mz for peaks, _, _ in rows]).astype(np.uint32),
             intensity=np.concatenate([p.intensity for p, _, _ in rows]).astype(np.float16),
             peaks=_offsets([peaks.mz.size for peaks, _, _ in rows]),
@@ -101,6 +107,7 @@ class Corpus:
             mass=np.array([mass for _, _, mass in rows], np.int64),
             charge=np.array([peaks.precursor_charge for peaks, _, _ in rows], np.uint8),
         )
+        return corpus, left_out
 
     def save(self, path: Path) -> None:
         """Write the arrays as safetensors."""

@@ -57,7 +57,8 @@ class Drafts:
     tokens: NDArray[np.uint8]
 
 
-_SHARED: list[tuple[Mixture, EvidenceScorer, DraftOptions, int, Path, float]] = []
+_Shared = tuple[Mixture, EvidenceScorer, DraftOptions, int, Path, float]
+_SHARED: list[_Shared] = []
 
 
 def make_drafts(
@@ -79,13 +80,18 @@ def make_drafts(
         "precursor noise": noise_ppm,
     }
     claim(cache, facts)
-    _SHARED[:] = [(mixture, scorer, options, seed, cache, noise_ppm)]
     shards = range(options.count // _SHARD)
     todo = [shard for shard in shards if not _file(cache, shard).is_file()]
-    with ProcessPoolExecutor(options.workers, get_context("fork")) as pool:
+    shared = (mixture, scorer, options, seed, cache, noise_ppm)
+    with ProcessPoolExecutor(options.workers, get_context("spawn"), _share, shared) as pool:
         for done, _ in enumerate(pool.map(_shard, todo), len(shards) - len(todo) + 1):
             yield done * _SHARD
-    _SHARED.clear()
+
+
+def _share(*shared: *_Shared) -> None:
+    """Give a process what all of its shards need."""
+    _SHARED[:] = [shared]
+    torch.set_num_threads(1)
 
 
 def read_drafts(cache: Path, count: int) -> Drafts:
@@ -103,7 +109,6 @@ def _file(cache: Path, shard: int) -> Path:
 
 def _shard(shard: int) -> None:
     mixture, scorer, options, seed, cache, noise_ppm = _SHARED[0]
-    torch.set_num_threads(1)
     rng = np.random.default_rng([seed, shard])
     rows = mixture.draw(_SHARD, rng)
     rows = rows[np.argsort(mixture.corpus.mass[rows], kind="stable")]

@@ -7,7 +7,7 @@ know the network nor the optimizer.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -120,8 +120,16 @@ def claim(cache: Path, facts: dict[str, str | int | float]) -> None:
         )
 
 
-def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed: int) -> Mixture:
+def mix(
+    options: MixtureOptions,
+    preprocessing: Preprocessing,
+    cache: Path,
+    seed: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Mixture:
     """Build the corpora, or read them back from ``cache`` (one file an ingredient).
+
+    ``tell`` is given a line on every corpus built: how many spectra, how many left out and why.
 
     Raises
     ------
@@ -142,7 +150,7 @@ def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed
                 exclude = excluded_sequences(options.exclude)
                 bank = _noise_bank(options, exclude)
             spectra = _spectra(ingredient, options, exclude, bank, seed + number)
-            packed = Corpus.pack(
+            packed, left_out = Corpus.pack(
                 islice(spectra, ingredient.limit),
                 preprocessing,
                 max_tokens=options.max_tokens,
@@ -151,6 +159,9 @@ def mix(options: MixtureOptions, preprocessing: Preprocessing, cache: Path, seed
             part = file.with_suffix(".part")
             packed.save(part)
             part.replace(file)
+            why = "".join(f", {count:,} left out: {reason}" for reason, count in left_out.items())
+            name = ingredient.path.name if ingredient.path else "random peptides"
+            tell(f"{name} ({ingredient.kind}): {len(packed):,} spectra{why}")
         corpora.append(Corpus.load(file))
     weights = [
         np.full(len(corpus), ingredient.weight / len(corpus))

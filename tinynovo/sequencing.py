@@ -52,6 +52,9 @@ _STRIDE = 4
 _FEW = 2
 """Mass-exact answers taken from the logits at the end of a refinement."""
 
+_WIDEST = {"ppm": 25.0, "Da": 0.02}
+"""Widest tolerance of the precursor mass: `closing_slack` is what the scorer is trained with."""
+
 
 class SequencingOptions(BaseModel):
     """How spectra are sequenced: everything that users may change at run time."""
@@ -71,7 +74,9 @@ class SequencingOptions(BaseModel):
     refined: int = Field(2, ge=0, description="best drafts that are refined")
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
     predict_batch_size: int = Field(16, ge=1, description="spectra sequenced together")
-    precursor_mass_tol: str = Field("20 ppm", description="tolerance of the precursor mass")
+    precursor_mass_tol: str = Field(
+        "20 ppm", description="tolerance of the precursor mass, at most 25 ppm or 0.02 Da"
+    )
     isotope_error_range: tuple[int, int] = Field(
         (0, 1), description="isotopes by which a precursor may be too heavy, first and last"
     )
@@ -97,9 +102,12 @@ class SequencingOptions(BaseModel):
     @classmethod
     def _readable(cls, value: str) -> str:
         try:
-            return str(Tolerance.parse(value))
+            tolerance = Tolerance.parse(value)
         except InputError as complaint:
             raise ValueError(str(complaint)) from None
+        if tolerance.value > _WIDEST[tolerance.unit]:
+            raise ValueError("the model looks no further than 25 ppm or 0.02 Da")
+        return str(tolerance)
 
 
 def _alike(answers: Tensor, room: int) -> Iterator[tuple[Tensor, int]]:

@@ -134,7 +134,13 @@ class _Run:
         torch.manual_seed(options.seed)
         accelerator = "gpu" if options.device == "cuda" else options.device
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=options.precision)
-        self.mixture = mix(options.mixture, options.preprocessing, options.cache, options.seed)
+        self.mixture = mix(
+            options.mixture,
+            options.preprocessing,
+            options.cache,
+            options.seed,
+            tell=self.console.print,
+        )
         self.model = self._model()
         self.drafts = self._drafts() if options.stage == "loop" else None
         self.step = 0
