@@ -166,7 +166,8 @@ def training(frozen: Frozen) -> list[str]:
     """What the weights were made with."""
     notes = frozen.notes
     rows = []
-    data = notes["training_data"]
+    data, history = notes["training_data"], notes["history"]
+    assert isinstance(history, list)
     for line in data if isinstance(data, list) else []:
         kind, _, file = line.partition(": ")
         rows.append([f"`{file}`", KINDS.get(kind, kind), FILES.get(Path(file).stem, "")])
@@ -175,10 +176,13 @@ def training(frozen: Frozen) -> list[str]:
         "",
         *table(["data", "used", "what"], rows),
         "",
-        f"The scorer first (`configs/scorer.yaml`), then the {notes['stage']} on top of it "
-        f"(`configs/default.yaml`): {notes['steps']:,} steps, {notes['samples']:,} samples in that "
-        "last stage. No peptide of the validation files, I and L taken as the same, is in any "
-        "training file. The data are not part of the repository.",
+        "Trained in this order (`configs/scorer.yaml`, then `configs/default.yaml`; a stage that "
+        "stands twice was continued from the first with `--set scorer=` or `--set loop=`):",
+        "",
+        *(f"- {line}" for line in history),
+        "",
+        "No peptide of the validation files, I and L taken as the same, is in any training file. "
+        "The data are not part of the repository.",
         "",
         "```sh",
         "tinynovo train --config configs/scorer.yaml",

@@ -82,7 +82,7 @@ def frozen() -> Frozen:
     notes: dict[str, str | int | float | list[str]] = {
         "stage": "loop",
         "steps": 3800,
-        "samples": 60800,
+        "history": ["scorer: 10 of 10 steps", "loop: 3,800 of 4,000 steps of 16 spectra"],
         "training_data": ["untagged: tmt6_hcd_train.parquet", "random: random"],
         "parameters": 1234567,
     }
@@ -113,7 +113,7 @@ def test_the_card_holds_the_figures(card: dict[str, Any], results: dict[str, Any
     for part in (
         "| parameters | 1,234,567 |",
         "4.9 MB",
-        "3,800 steps, 60,800 samples",
+        "- scorer: 10 of 10 steps\n- loop: 3,800 of 4,000 steps of 16 spectra",
         "| `tmt6_hcd_train.parquet` | with the mass tags taken off |",
         "by the default alone 2, by neither 1",
         "| charge | 2+ | 3 | 1.000 | 1.000 | 1.000 |",

@@ -117,7 +117,8 @@ def test_a_run_leaves_weights_figures_and_its_options(options: Options):
     loaded = checkpoint.load(path)
     notes = loaded.frozen.notes
     assert notes["stage"] == chosen.stage
-    assert (notes["steps"], notes["samples"]) == (7, 28)
+    assert notes["steps"] == 7
+    assert notes["history"] == [f"{chosen.stage}: 7 of 7 steps of 4 spectra, rate 0.001"]
     assert notes["training_data"] == ["random: random"]
     assert (loaded.frozen.model, loaded.frozen.evidence) == (SHAPE, EVIDENCE)
     assert loaded.frozen.recursion == chosen.recursion
@@ -243,6 +244,19 @@ def test_scorer_and_loop_may_come_from_two_checkpoints(
     for name, tensor in after.items():
         source = first if name.startswith("scorer.") else second
         assert torch.allclose(tensor, source[name], atol=1e-6), name
+
+
+def test_the_history_of_the_weights_is_kept(options: Options, tmp_path: Path):
+    chosen = options(steps=2)
+    first = train(chosen, resume=False)
+    more = {"scorer": first} | ({"loop": first} if chosen.stage == "loop" else {})
+    again = train(
+        options(**more, output=tmp_path / "again", cache=tmp_path / "cache"), resume=False
+    )
+    assert checkpoint.load_frozen(again).notes["history"] == [
+        f"{chosen.stage}: 2 of 2 steps of 4 spectra, rate 0.001",
+        f"{chosen.stage}: 7 of 7 steps of 4 spectra, rate 0.001",
+    ]
 
 
 def test_a_loop_of_another_shape_is_refused(options: Options, scorer: Path):

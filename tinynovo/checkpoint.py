@@ -146,6 +146,18 @@ def load_scorer(path: Path) -> EvidenceScorer:
     return scorer.eval()
 
 
+def load_frozen(path: Path) -> Frozen:
+    """What is frozen in a checkpoint, without its network.
+
+    Raises
+    ------
+    InputError
+        As `load` does.
+    """
+    with _fitting(path):
+        return _thawed(path)[1]
+
+
 @contextmanager
 def _fitting(path: Path) -> Iterator[None]:
     try:

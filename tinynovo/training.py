@@ -142,6 +142,7 @@ class _Run:
             tell=self.console.print,
         )
         self.model = self._model()
+        self.past = self._past()
         self.drafts = self._drafts() if options.stage == "loop" else None
         self.step = 0
         self._prepare()
@@ -301,10 +302,12 @@ class _Run:
 
     def _frozen(self) -> Frozen:
         options = self.options
+        own = f"{self.step:,} of {options.steps:,} steps of {options.batch_size} spectra"
+        own += f", rate {options.optimizer.learning_rate:g}"
         notes: dict[str, str | int | float | list[str]] = {
             "stage": options.stage,
             "steps": self.step,
-            "samples": self.step * options.batch_size,
+            "history": [*self.past, f"{options.stage}: {own}"],
             "training_data": [
                 f"{i.kind}: {i.path.name if i.path else 'random'}"
                 for i in options.mixture.ingredients
@@ -318,6 +321,15 @@ class _Run:
             recursion=options.recursion,
             notes=notes,
         )
+
+    def _past(self) -> list[str]:
+        """Earlier runs that the scorer and the loop come from."""
+        found: list[str] = []
+        for stage, source in (("scorer", self.options.scorer), ("loop", self.options.loop)):
+            lines = checkpoint.load_frozen(source).notes.get("history") if source else None
+            if isinstance(lines, list):
+                found += [line for line in lines if line.startswith(stage)]
+        return found
 
     def _export(self) -> Path:
         path = self.options.output / "model.safetensors"
