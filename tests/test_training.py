@@ -284,12 +284,18 @@ def test_the_loop_needs_a_scorer(options: Options, tmp_path: Path):
 
 
 @pytest.mark.parametrize("options", ["loop"], indirect=True)
-def test_drafts_of_another_scorer_are_refused(options: Options, tmp_path: Path):
-    train(options(), resume=False)
+def test_drafts_are_kept_apart_by_scorer(options: Options, tmp_path: Path):
+    chosen = options()
+    train(chosen, resume=False)
+    before = set(chosen.cache.glob("drafts-*"))
     other = tmp_path / "other.safetensors"
     checkpoint.save(other, network(2).state_dict(), Frozen(model=SHAPE, evidence=EVIDENCE))
-    with pytest.raises(InputError, match="made with another scorer"):
-        train(options(scorer=other, output=tmp_path / "second"), resume=False)
+    train(options(scorer=other, output=tmp_path / "second"), resume=False)
+    after = set(chosen.cache.glob("drafts-*"))
+    assert before
+    assert len(after - before) == 1
+    train(options(output=tmp_path / "third"), resume=False)
+    assert set(chosen.cache.glob("drafts-*")) == after
 
 
 @pytest.mark.parametrize("options", ["scorer"], indirect=True)

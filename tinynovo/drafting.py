@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evidence import peak_table
-from tinynovo.mixture import Mixture, claim
+from tinynovo.mixture import Mixture
 from tinynovo.scorer import EvidenceScorer, closing_slack
 from tinynovo.tokens import PAD, VOCABULARY
 
@@ -57,72 +57,94 @@ class Drafts:
     tokens: NDArray[np.uint8]
 
 
-_Shared = tuple[Mixture, EvidenceScorer, DraftOptions, int, Path, float]
-_SHARED: list[_Shared] = []
+@dataclass(frozen=True, eq=False)
+class DraftPlan:
+    """What drafts are made with, and where they are kept.
 
-
-def make_drafts(
-    mixture: Mixture, source: Path, options: DraftOptions, cache: Path, seed: int, noise_ppm: float
-) -> Iterator[int]:
-    """Draft what is not drafted yet; yields the number of spectra done after each shard.
-
-    Raises
-    ------
-    InputError
-        When the cache holds drafts of another scorer or made in another way.
+    Attributes
+    ----------
+    mixture : Mixture
+    source : Path
+        Checkpoint of the scorer.
+    options : DraftOptions
+    cache : Path
+    seed : int
+    noise_ppm : float
+        Standard deviation of the noise on precursor masses.
     """
-    scorer = checkpoint.load_scorer(source)
-    facts: dict[str, str | int | float] = {
-        "scorer": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "mixture": hashlib.sha256(mixture.cumulative.tobytes()).hexdigest(),
-        "beam": options.beam.model_dump_json(),
-        "seed": seed,
-        "precursor noise": noise_ppm,
-    }
-    claim(cache, facts)
-    shards = range(options.count // _SHARD)
-    todo = [shard for shard in shards if not _file(cache, shard).is_file()]
-    shared = (mixture, scorer, options, seed, cache, noise_ppm)
-    with ProcessPoolExecutor(options.workers, get_context("spawn"), _share, shared) as pool:
-        for done, _ in enumerate(pool.map(_shard, todo), len(shards) - len(todo) + 1):
-            yield done * _SHARD
+
+    mixture: Mixture
+    source: Path
+    options: DraftOptions
+    cache: Path
+    seed: int
+    noise_ppm: float
+
+    @property
+    def folder(self) -> Path:
+        """Named by the digest of all that the drafts are made with."""
+        facts = hashlib.sha256(self.source.read_bytes())
+        facts.update(self.mixture.cumulative.tobytes())
+        facts.update(f"{self.options.beam.model_dump_json()} {self.seed} {self.noise_ppm}".encode())
+        return self.cache / f"drafts-{facts.hexdigest()[:12]}"
+
+    def make(self) -> Iterator[int]:
+        """Draft what is not drafted yet; yields the number of spectra done after each shard.
+
+        Raises
+        ------
+        InputError
+            When the scorer cannot be read.
+        """
+        scorer, folder = checkpoint.load_scorer(self.source), self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        shards = range(self.options.count // _SHARD)
+        todo = [shard for shard in shards if not _file(folder, shard).is_file()]
+        workers, context = self.options.workers, get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _share, (self, scorer, folder)) as pool:
+            for done, _ in enumerate(pool.map(_shard, todo), len(shards) - len(todo) + 1):
+                yield done * _SHARD
+
+    def read(self) -> Drafts:
+        """All drafts, in the order of their shards."""
+        shards = range(self.options.count // _SHARD)
+        parts = [load_file(_file(self.folder, shard)) for shard in shards]
+        return Drafts(
+            np.concatenate([part["rows"] for part in parts]),
+            np.concatenate([part["tokens"] for part in parts]),
+        )
 
 
-def _share(*shared: *_Shared) -> None:
+_SHARED: list[tuple[DraftPlan, EvidenceScorer, Path]] = []
+
+
+def _share(plan: DraftPlan, scorer: EvidenceScorer, folder: Path) -> None:
     """Give a process what all of its shards need."""
-    _SHARED[:] = [shared]
+    _SHARED[:] = [(plan, scorer, folder)]
     torch.set_num_threads(1)
 
 
-def read_drafts(cache: Path, count: int) -> Drafts:
-    """All drafts of a cache, in the order of their shards."""
-    parts = [load_file(_file(cache, shard)) for shard in range(count // _SHARD)]
-    return Drafts(
-        np.concatenate([part["rows"] for part in parts]),
-        np.concatenate([part["tokens"] for part in parts]),
-    )
-
-
-def _file(cache: Path, shard: int) -> Path:
-    return cache / f"drafts-{shard:05d}.safetensors"
+def _file(folder: Path, shard: int) -> Path:
+    return folder / f"drafts-{shard:05d}.safetensors"
 
 
 def _shard(shard: int) -> None:
-    mixture, scorer, options, seed, cache, noise_ppm = _SHARED[0]
-    rng = np.random.default_rng([seed, shard])
+    plan, scorer, folder = _SHARED[0]
+    mixture, beam = plan.mixture, plan.options.beam
+    rng = np.random.default_rng([plan.seed, shard])
     rows = mixture.draw(_SHARD, rng)
     rows = rows[np.argsort(mixture.corpus.mass[rows], kind="stable")]
     banned = torch.zeros(VOCABULARY, dtype=torch.bool)
     banned[PAD] = True
     parts = []
     for begin in range(0, _SHARD, _BATCH):
-        batch, _ = mixture.corpus.batch(rows[begin : begin + _BATCH], noise_ppm, rng)
+        batch, _ = mixture.corpus.batch(rows[begin : begin + _BATCH], plan.noise_ppm, rng)
         with torch.inference_mode():
             table = peak_table(batch, scorer.options)
             window = closing_slack(batch.residue_mass)
-            parts.append(draft(scorer, table, options.beam, banned, window).tokens.numpy())
+            parts.append(draft(scorer, table, beam, banned, window).tokens.numpy())
     order = rng.permutation(_SHARD)
     tokens = np.concatenate(parts).astype(np.uint8)[order]
-    part = _file(cache, shard).with_suffix(".part")
+    part = _file(folder, shard).with_suffix(".part")
     save_file({"rows": rows[order], "tokens": np.ascontiguousarray(tokens)}, part)
-    part.replace(_file(cache, shard))
+    part.replace(_file(folder, shard))

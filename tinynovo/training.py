@@ -24,7 +24,7 @@ from torch import Tensor
 
 from tinynovo import checkpoint
 from tinynovo.checkpoint import Checkpoint, Frozen
-from tinynovo.drafting import DraftOptions, Drafts, make_drafts, read_drafts
+from tinynovo.drafting import DraftOptions, DraftPlan, Drafts
 from tinynovo.errors import InputError
 from tinynovo.evaluation import evaluate
 from tinynovo.evidence import EvidenceOptions
@@ -172,17 +172,17 @@ class _Run:
     def _drafts(self) -> Drafts:
         options = self.options
         assert options.scorer is not None
-        making = make_drafts(
+        plan = DraftPlan(
             self.mixture,
             options.scorer,
             options.drafts,
-            options.cache / "drafts",
+            options.cache,
             options.seed,
             options.precursor_ppm,
         )
-        for done in making:
+        for done in plan.make():
             self.console.print(f"drafts: {done} of {options.drafts.count}")
-        return read_drafts(options.cache / "drafts", options.drafts.count)
+        return plan.read()
 
     def _prepare(self) -> None:
         options = self.options
