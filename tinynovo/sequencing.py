@@ -278,14 +278,14 @@ class Sequencer:
         else:
             found = self._from_drafts(memory, slots)
         shortest, longest = self.options.min_peptide_len, self.options.max_peptide_len
-        for row, hypothesis in enumerate(hypotheses):
-            for each in range(found.order.shape[1]):
-                order, tokens = found.order[row, each].item(), found.tokens[row, each].tolist()
+        parts = (found.order, found.tokens, found.score, found.residues)
+        for hypothesis, *row in zip(hypotheses, *(part.tolist() for part in parts), strict=True):
+            for order, tokens, score, residues in zip(*row, strict=True):
                 length = tokens.index(PAD) if PAD in tokens else len(tokens)
                 if order > float("-inf") and shortest <= len(decode(tokens)) <= longest:
-                    score = found.score[row, each].item()
-                    residues = found.residues[row, each, :length].tolist()
-                    yield _Answer(hypothesis, tuple(tokens[:length]), order, score, tuple(residues))
+                    yield _Answer(
+                        hypothesis, tuple(tokens[:length]), order, score, tuple(residues[:length])
+                    )
 
     def _from_drafts(self, memory: Memory, slots: int) -> _Judged:
         options = self.options
