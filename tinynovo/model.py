@@ -235,6 +235,12 @@ class Evidence:
     support: Tensor
 
 
+def _of_answer(values: Tensor, answer: Tensor) -> Tensor:
+    """What stands for the tokens of an answer [N, S] among values of all tokens [N, S, V, F]."""
+    index = answer[..., None, None].expand(-1, -1, 1, values.shape[-1])
+    return values.gather(2, index).squeeze(2)
+
+
 class Tinynovo(nn.Module):
     """The whole network: evidence scorer, peak encoder, tiny network, heads."""
 
@@ -293,8 +299,7 @@ class Tinynovo(nn.Module):
         embedding = torch.cat([one, two], -1)
         prior = torch.stack([torch.log_softmax(part, -1) for part in (forwards, backwards)], -1)
         prior = prior.clamp(min=_LOW)
-        index = answer[..., None, None].expand(-1, -1, 1, embedding.shape[-1])
-        own = embedding.gather(2, index).squeeze(2) * (answer != PAD)[..., None]
+        own = _of_answer(embedding, answer) * (answer != PAD)[..., None]
         facts = self._facts(answer, left, right, mass, prior)
         places = torch.cat([self.masses(left), self.masses(right)], -1)
         spectrum = torch.arange(rows, device=left.device).repeat_interleave(count // rows)
@@ -313,7 +318,7 @@ class Tinynovo(nn.Module):
         """Plain numbers about each slot: [N, S, 8]."""
         slack = closing_slack(mass)[:, None]
         gap = (right - left).to(torch.float32) * 1e-6
-        own = prior.gather(2, answer[..., None, None].expand(-1, -1, 1, 2)).squeeze(2)
+        own = _of_answer(prior, answer)
         whole = mass[:, None].to(torch.float32) * 1e-6
         return torch.stack(
             [
@@ -341,8 +346,7 @@ class Tinynovo(nn.Module):
     @staticmethod
     def opinion(evidence: Evidence) -> Tensor:
         """Log-probability of each residue [N, S], mean of both directions; 0 for padding."""
-        index = evidence.answer[..., None, None].expand(-1, -1, 1, 2)
-        own = evidence.prior.gather(2, index).squeeze(2).mean(-1)
+        own = _of_answer(evidence.prior, evidence.answer).mean(-1)
         return own * (evidence.answer != PAD)
 
     def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
