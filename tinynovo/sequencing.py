@@ -69,7 +69,7 @@ class SequencingOptions(BaseModel):
     n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
     candidates: int = Field(8, ge=1, description="drafts of each direction that are judged")
     judge_weight: float = Field(
-        0.7, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
+        0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
     )
     refined: int = Field(2, ge=0, description="best drafts that are refined")
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
