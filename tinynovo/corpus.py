@@ -87,12 +87,11 @@ class Corpus:
         left_out: Counter[str] = Counter()
         for spectrum in spectra:
             peptide = Peptide.parse(spectrum.peptide)
-            peaks = preprocess(spectrum, preprocessing)
             if peptide.sequence in exclude:
                 left_out["of a validation peptide"] += 1
             elif len(peptide.tokens) > max_tokens:
                 left_out["too long"] += 1
-            elif isinstance(peaks, str):
+            elif isinstance(peaks := preprocess(spectrum, preprocessing), str):
                 left_out[peaks] += 1
             else:
                 rows.append((peaks, encode(peptide), peptide.mass_udalton))

@@ -107,8 +107,8 @@ class DraftPlan:
 
     def read(self) -> Drafts:
         """All drafts, in the order of their shards."""
-        shards = range(self.options.count // _SHARD)
-        parts = [load_file(_file(self.folder, shard)) for shard in shards]
+        folder, shards = self.folder, range(self.options.count // _SHARD)
+        parts = [load_file(_file(folder, shard)) for shard in shards]
         return Drafts(
             np.concatenate([part["rows"] for part in parts]),
             np.concatenate([part["tokens"] for part in parts]),

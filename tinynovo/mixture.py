@@ -96,7 +96,7 @@ def excluded_sequences(files: Sequence[Path]) -> frozenset[str]:
     )
 
 
-def claim(cache: Path, facts: dict[str, str | int | float]) -> None:
+def _claim(cache: Path, facts: dict[str, str | int]) -> None:
     """Write down what a cache is made with.
 
     Raises
@@ -137,7 +137,7 @@ def mix(
         When a file cannot be used, or the cache was made with other options.
     """
     made_of = options.model_dump_json(exclude={"ingredients": {"__all__": {"weight"}}})
-    claim(
+    _claim(
         cache, {"mixture": made_of, "preprocessing": preprocessing.model_dump_json(), "seed": seed}
     )
     exclude: frozenset[str] | None = None

@@ -160,8 +160,9 @@ class _Run:
         if options.scorer is not None:
             scorer = checkpoint.load_scorer(options.scorer)
             evidence = scorer.options
-        model = Tinynovo(shape, evidence)
-        if options.loop is not None:
+        if options.loop is None:
+            model = Tinynovo(shape, evidence)
+        else:
             model = checkpoint.load(options.loop).model
             if (model.options, model.scorer.options) != (shape, evidence):
                 raise InputError("is of another shape than this run", file=options.loop)
