@@ -23,7 +23,7 @@ from tinynovo.decoding import BeamOptions, draft, exact_answers
 from tinynovo.evaluation import match
 from tinynovo.losses import same_mass
 from tinynovo.model import Memory
-from tinynovo.objectives import step_figures
+from tinynovo.objectives import answer_figures
 from tinynovo.peptide import Peptide
 from tinynovo.recursion import solve
 from tinynovo.sequencing import Sequencer, SequencingOptions
@@ -137,7 +137,7 @@ def solved(
     for step in solve(sequencer.model, first, memory, options):
         window = sequencer.window(mass)
         exact = exact_answers(step.logits, mass, sequencer.banned, window, 1).tokens[:, 0]
-        figures = step_figures(step, target, mass)
+        figures = answer_figures(step.state.answer, step.judged, target, mass)
         yield {
             **{
                 name: figures[name] for name in ("token_accuracy", "sequence_accuracy", "flip_rate")

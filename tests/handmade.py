@@ -7,8 +7,9 @@ import torch
 
 from tinynovo.checkpoint import Checkpoint, Frozen
 from tinynovo.evidence import EvidenceOptions
+from tinynovo.layers import ModelOptions
 from tinynovo.masses import MICRO, ion_mz
-from tinynovo.model import ModelOptions, Tinynovo
+from tinynovo.model import Tinynovo
 from tinynovo.peptide import Peptide, fragments
 from tinynovo.recursion import RecursionOptions
 from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess

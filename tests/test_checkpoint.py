@@ -16,7 +16,7 @@ from tinynovo import __version__, checkpoint
 from tinynovo.checkpoint import FORMAT, Checkpoint, Frozen
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
-from tinynovo.model import ModelOptions
+from tinynovo.layers import ModelOptions
 from tinynovo.recursion import RecursionOptions
 from tinynovo.spectrum import Preprocessing
 from tinynovo.tokens import TOKENS

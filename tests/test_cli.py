@@ -74,10 +74,13 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
         return Path("runs/last.safetensors")
 
     sequencing, training = ModuleType("sequencing"), ModuleType("training")
+    stages = ModuleType("stages")
     sequencing.__dict__.update(Sequencer=FakeSequencer, SequencingOptions=FakeOptions)
-    training.__dict__.update(train=train, TrainingOptions=TrainingOptions)
+    training.__dict__.update(train=train)
+    stages.__dict__.update(TrainingOptions=TrainingOptions)
     monkeypatch.setitem(sys.modules, "tinynovo.sequencing", sequencing)
     monkeypatch.setitem(sys.modules, "tinynovo.training", training)
+    monkeypatch.setitem(sys.modules, "tinynovo.stages", stages)
     monkeypatch.setattr(FakeSequencer, "fail_at", None)
     return asked
 
@@ -378,3 +381,24 @@ def test_the_module_runs_too() -> None:
         [sys.executable, "-m", "tinynovo", "version"], capture_output=True, text=True, check=True
     )
     assert run.stdout.startswith(f"tinynovo {__version__}\n")
+
+
+def test_report_names_the_pages_it_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "options.json").write_text('{"stage": "scorer", "steps": 5}')
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", "run"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["report.html", "report.md"]
+    assert "scorer" in (tmp_path / "report.md").read_text("utf-8")
+
+
+def test_report_complains_of_what_is_no_run_and_what_is_no_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "out.html")]) == 1
+    assert "holds no training run (give the output directory" in capsys.readouterr().err
+    assert main(["report", str(tmp_path), "-o", str(tmp_path / "out.pdf")]) == 1
+    assert "is no page (name it .html)" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tinynovo.decoding import BeamOptions, answer_scores, draft, exact_answers
 from tinynovo.errors import InputError
+from tinynovo.layers import SEPARATION, MassEncoding, ModelOptions
 from tinynovo.losses import LossOptions
-from tinynovo.model import SEPARATION, MassEncoding, ModelOptions, Tinynovo
+from tinynovo.model import Tinynovo
 from tinynovo.objectives import LoopObjective, ScorerObjective
 from tinynovo.peptide import Peptide
 from tinynovo.recursion import RecursionOptions, solve
@@ -117,13 +118,15 @@ def test_priors_are_log_probabilities_of_both_directions():
         assert torch.allclose(evidence.prior[..., number], expected, atol=1e-5)
 
 
-def test_the_scorer_is_not_trained_through_the_loop():
+@pytest.mark.parametrize("frozen", [True, False])
+def test_the_scorer_learns_through_the_loop_unless_it_is_frozen(frozen: bool):
     model, batch = network(), batch_of("GASPVTK")
+    model.scorer.requires_grad_(not frozen)
     (step,) = solve(
         model, answers_of("GASPVTK"), model.remember(batch), RecursionOptions(supervision_steps=1)
     )
     (step.logits.sum() + step.halt.sum()).backward()
-    assert all(p.grad is None for p in model.scorer.parameters())
+    assert all((p.grad is None) is frozen for p in model.scorer.parameters())
     assert model.encoder.embed.weight.grad is not None
 
 
@@ -207,3 +210,15 @@ def test_no_float64_in_training():
         loss, _ = loop(batch, target, target[:, None].repeat(1, 2, 1))
         loss.backward()
     assert (target == PAD).any()
+
+
+def test_a_blind_encoding_is_built_only_when_it_is_asked_for():
+    """The encoding this project began with: I and N are 0.0082 apart, as its record says."""
+    blind = {"shortest_wavelength": 2000.0, "longest_wavelength": 2e7, "wavelengths": 128}
+    with pytest.raises(InputError, match="cannot see"):
+        MassEncoding(ModelOptions(**blind))
+    encoding = MassEncoding(ModelOptions(**blind, allow_blind=True))
+    pair = encoding(torch.tensor([113_084_064, 114_042_927]))
+    assert (pair[1] - pair[0]).norm().item() == pytest.approx(0.0082, abs=0.0002)
+    cosine = torch.nn.functional.cosine_similarity(pair[0], pair[1], dim=0)
+    assert cosine.item() == pytest.approx(1.0, abs=1e-6)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 import torch
@@ -14,12 +12,12 @@ from tinynovo.objectives import (
     LoopObjective,
     ScorerObjective,
     StartOptions,
+    answer_figures,
     corrupted,
     starts,
-    step_figures,
 )
 from tinynovo.peptide import Peptide
-from tinynovo.recursion import RecursionOptions, State, Step
+from tinynovo.recursion import RecursionOptions
 from tinynovo.tokens import PAD, VOCABULARY, answer_batch, encode, token_ids, token_masses
 
 PEPTIDES = ("GASPVTK", "SAMPLER")
@@ -81,7 +79,7 @@ def test_every_supervision_step_has_its_loss_and_the_total_weighs_them():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     first = target[:, None].repeat(1, 2, 1)
     for kind, weights in (("uniform", [0.5, 0.5]), ("linear", [1 / 3, 2 / 3])):
-        loss, figures = loop(model, steps=kind)(batch, target, first)
+        loss, figures = loop(model, steps=kind, scorer=0)(batch, target, first)
         by_step = [figures[f"step{number}_loss"] for number in (0, 1)]
         expected = sum(w * part for w, part in zip(weights, by_step, strict=True))
         assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -98,46 +96,61 @@ def test_a_steps_loss_is_the_weighted_sum_of_its_parts():
     assert figures["step0_loss"] == pytest.approx(total, rel=1e-5)
 
 
-def test_the_loop_trains_all_but_the_scorer():
+def test_the_loop_trains_all_of_the_network():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     loss, _ = loop(model)(batch, target, target[:, None].flip(-1).repeat(1, 2, 1))
     loss.backward()
-    idle = {name for name, p in model.named_parameters() if p.grad is None}
-    assert idle == {name for name, _ in model.named_parameters() if name.startswith("scorer.")}
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-@dataclass(frozen=True)
-class Nothing:
-    x: torch.Tensor
+def test_a_scorer_that_learns_with_the_loop_is_taught_too():
+    model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
+    first = target[:, None].repeat(1, 2, 1)
+    alone, _ = ScorerObjective(model)(batch, target)
+    without, plain = loop(model, scorer=0)(batch, target, first)
+    taught, figures = loop(model, scorer=0.5)(batch, target, first)
+    assert (taught - without).item() == pytest.approx(0.5 * alone.item(), rel=1e-4)
+    assert set(figures) - set(plain) == {
+        f"{way}_{what}" for way in ("forwards", "backwards") for what in ("loss", "token_accuracy")
+    }
+    model.scorer.requires_grad_(False)
+    frozen, _ = loop(model, scorer=0.5)(batch, target, first)
+    assert frozen.item() == pytest.approx(without.item(), rel=1e-6)
 
 
-def step_of(judged: list[list[int]], answer: list[list[int]], halt: list[float]) -> Step:
-    state = State(torch.tensor(answer), torch.zeros(1), torch.zeros(1))
-    blank = torch.zeros(1)
-    return Step(torch.tensor(judged), torch.tensor(halt), blank, blank, Nothing(blank), state)
+def test_all_answers_are_judged_where_none_is_left_out():
+    model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
+    torch.nn.init.constant_(model.keep.bias, -40.0)  # so that an empty answer is filled at once
+    torch.nn.init.zeros_(model.lean)  # so that the judge is never so sure that no loss is left
+    recursion = RecursionOptions(latent_updates=1, supervision_steps=2)
+    objective = LoopObjective(model, recursion, LossOptions(), unjudged=0)
+    wrong = objective(batch, target, target.flip(-1)[:, None])[1]
+    empty = objective(batch, target, torch.zeros_like(target)[:, None])[1]
+    assert wrong["step0_halt_loss"] > 0
+    assert empty["step0_halt_loss"] == 0
+    assert empty["step1_halt_loss"] > 0
+    assert loop(model)(batch, target, target.flip(-1)[:, None])[1]["step0_halt_loss"] == 0
 
 
 def test_figures_of_a_hand_made_step():
     truth = torch.tensor([[D, G, PAD], [A, S, K]])
-    step = step_of(
-        judged=[[D, A, PAD], [A, S, K]],
-        answer=[[DEAMIDATED, G, PAD], [A, G, K]],
-        halt=[1.0, 2.0],
-    )
+    judged = torch.tensor([[D, A, PAD], [A, S, K]])
+    answer = torch.tensor([[DEAMIDATED, G, PAD], [A, G, PAD]])
     mass = token_masses()[truth].sum(-1)
-    figures = step_figures(step, truth, mass)
-    assert figures["token_accuracy"] == pytest.approx(4 / 5)
+    figures = answer_figures(answer, judged, truth, mass)
+    assert figures["token_accuracy"] == pytest.approx(3 / 5)
     assert figures["sequence_accuracy"] == 0.5
-    assert figures["judged_accuracy"] == 0.5
-    assert figures["flip_rate"] == pytest.approx(3 / 5)
-    assert figures["halt_accuracy"] == 0.5
+    assert figures["length_accuracy"] == 0.5
+    assert figures["flip_rate"] == pytest.approx(4 / 5)
     assert figures["median_error_ppm"] == pytest.approx(0.0)
 
 
 def test_the_mass_error_is_relative_to_the_precursor():
-    step = step_of([[G]], [[G]], [0.0])
-    figures = step_figures(step, torch.tensor([[G]]), torch.tensor([57_021_464 + 570]))
+    answer = torch.tensor([[G], [G], [G]])
+    mass = torch.tensor([57_021_464 + 570, 57_021_464 - 1140, 57_021_464])
+    figures = answer_figures(answer, answer, answer, mass)
     assert figures["median_error_ppm"] == pytest.approx(10.0, rel=1e-2)
+    assert figures["mean_error_ppm"] == pytest.approx(10.0, rel=1e-2)
 
 
 @given(IDS, st.integers(0, 10**6))

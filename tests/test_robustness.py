@@ -20,7 +20,8 @@ from tinynovo import checkpoint
 from tinynovo.checkpoint import Frozen
 from tinynovo.cli import main
 from tinynovo.evidence import EvidenceOptions
-from tinynovo.model import ModelOptions, Tinynovo
+from tinynovo.layers import ModelOptions
+from tinynovo.model import Tinynovo
 from tinynovo.peptide import PSM, Peptide, fragments
 from tinynovo.readers import read_predictions
 

@@ -17,17 +17,20 @@ from handmade import EVIDENCE, SHAPE, ladder, network
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from tinynovo import checkpoint, training
+from tinynovo import checkpoint, objectives, training
 from tinynovo.checkpoint import Frozen
 from tinynovo.decoding import BeamOptions
 from tinynovo.drafting import DraftOptions
 from tinynovo.errors import InputError
+from tinynovo.layers import ModelOptions
 from tinynovo.logbook import Logbook, LogOptions
 from tinynovo.mixture import Ingredient, MixtureOptions
-from tinynovo.model import ModelOptions
+from tinynovo.objectives import StartOptions
 from tinynovo.recursion import RecursionOptions
 from tinynovo.rendering import SimulationOptions
-from tinynovo.training import OptimizerOptions, TrainingOptions, train
+from tinynovo.runs import read_run
+from tinynovo.stages import OptimizerOptions, TrainingOptions
+from tinynovo.training import train
 from tinynovo.writers import write_labelled
 
 RANDOM = MixtureOptions(
@@ -54,7 +57,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Options = Callable[..., TrainingOptions]
 
 
-@pytest.fixture(params=["scorer", "loop"])
+@pytest.fixture(params=["scorer", "loop", "whole"])
 def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path: Path) -> Options:
     """Options of a run of seven steps that saves and logs every second one."""
 
@@ -126,10 +129,9 @@ def test_a_run_leaves_weights_figures_and_its_options(options: Options):
     assert kept == chosen
     figures = [row for row in lines(chosen.output) if "loss" in row]
     assert [row["step"] for row in figures] == list(range(1, 8))
-    wanted = {
-        "scorer": {"forwards_loss", "backwards_token_accuracy"},
-        "loop": {"step0_loss", "step1_flip_rate", "step1_sequence_accuracy", "step0_halt_accuracy"},
-    }[chosen.stage]
+    loop = {"step0_loss", "step1_flip_rate", "step1_sequence_accuracy", "step0_halt_accuracy"}
+    scorer = {"forwards_loss", "backwards_token_accuracy"}
+    wanted = {"scorer": scorer, "loop": loop, "whole": loop | scorer}[chosen.stage]
     assert wanted | {"loss", "rate", "gradient"} <= set(figures[0])
     assert all(math.isfinite(value) for row in figures for value in row.values())
     assert not list(chosen.output.rglob("*.part"))
@@ -147,8 +149,8 @@ def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
         torch.manual_seed(chosen.seed)
         before = training.Tinynovo(SHAPE, EVIDENCE).state_dict()
         changed = {n for n in after if not torch.equal(after[n], before[n])}
-        assert changed
-        assert all(n.startswith("scorer.") for n in changed)
+        assert any(n.startswith("scorer.") for n in changed)
+        assert all(n.startswith("scorer.") for n in changed) is (chosen.stage == "scorer")
 
 
 def test_a_run_that_was_killed_continues_to_the_same_result(
@@ -219,7 +221,7 @@ def test_a_run_cannot_be_continued_with_another_network(
 def test_a_state_of_another_stage_is_refused(options: Options, scorer: Path):
     chosen = options()
     train(chosen, resume=False)
-    other = {"stage": "scorer"} if chosen.stage == "loop" else {"stage": "loop"}
+    other = {"stage": "loop"} if chosen.stage == "scorer" else {"stage": "scorer"}
     with pytest.raises(InputError, match="another network"):
         train(options(**{"scorer": scorer, **other}), resume=True)
 
@@ -249,7 +251,7 @@ def test_scorer_and_loop_may_come_from_two_checkpoints(
 def test_the_history_of_the_weights_is_kept(options: Options, tmp_path: Path):
     chosen = options(steps=2)
     first = train(chosen, resume=False)
-    more = {"scorer": first} | ({"loop": first} if chosen.stage == "loop" else {})
+    more = {"scorer": first} | ({} if chosen.stage == "scorer" else {"loop": first})
     again = train(
         options(**more, output=tmp_path / "again", cache=tmp_path / "cache"), resume=False
     )
@@ -273,6 +275,64 @@ def test_validation_goes_through_sequencing(options: Options, tmp_path: Path):
     assert [row["step"] for row in found] == [3, 4]
     assert all(0 <= row["small_peptide_recall"] <= 1 for row in found)
     assert all(0 <= row["small_aa_precision"] <= 1 for row in found)
+
+
+@pytest.mark.parametrize("options", ["whole"], indirect=True)
+def test_a_scorer_from_a_checkpoint_stays_as_it_is_beside_a_loop(options: Options, scorer: Path):
+    before, after = load_file(scorer), load_file(train(options(scorer=scorer), resume=False))
+    assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("scorer."))
+
+
+@pytest.mark.parametrize("options", ["whole"], indirect=True)
+@pytest.mark.parametrize("evidence", ["flat", "off"])
+def test_a_scorer_that_is_not_asked_is_not_trained(options: Options, evidence: str):
+    shape = SHAPE.model_copy(update={"evidence": evidence})
+    chosen = options(model=shape)
+    after = load_file(train(chosen, resume=False))
+    torch.manual_seed(chosen.seed)
+    before = training.Tinynovo(shape, EVIDENCE).state_dict()
+    same = {n for n in after if torch.equal(after[n], before[n])}
+    assert {n for n in after if n.startswith("scorer.")} <= same
+    assert set(after) - same
+
+
+@pytest.mark.parametrize("options", ["whole"], indirect=True)
+def test_the_loop_is_tried_on_peptides_that_were_held_out(options: Options):
+    chosen = options(held_out=5, starts=StartOptions(slots=9))
+    train(chosen, resume=False)
+    run = read_run(chosen.output)
+    (trial,) = run.trials
+    assert len(trial.samples) == 5
+    assert trial.trained_steps == 2
+    assert len(trial.steps) == 16
+    assert run.metrics[-1]["held_out_token_accuracy"] == pytest.approx(
+        trial.steps[1]["token_accuracy"], abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("options", ["whole"], indirect=True)
+def test_too_few_slots_are_refused(options: Options):
+    with pytest.raises(InputError, match=r"starts.slots = 4: a training peptide has \d tokens"):
+        train(options(starts=StartOptions(slots=4)), resume=False)
+
+
+@pytest.mark.parametrize("options", ["whole"], indirect=True)
+def test_seeds_share_their_data(options: Options, tmp_path: Path):
+    first = train(options(steps=1), resume=False)
+    second = train(options(steps=1, seed=5, output=tmp_path / "other"), resume=False)
+    one, other = load_file(first), load_file(second)
+    assert not torch.equal(one["token.weight"], other["token.weight"])
+
+
+@pytest.mark.parametrize("options", ["loop"], indirect=True)
+def test_the_loop_is_tried_on_validation_files_from_drafts(options: Options, tmp_path: Path):
+    file = tmp_path / "small.mgf"
+    write_labelled(file, [ladder("GASPV", index=0), ladder("LNDEK", index=1)])
+    chosen = options(validation=[file], steps=1)
+    train(chosen, resume=False)
+    (trial,) = read_run(chosen.output).trials
+    assert (trial.name, trial.start) == ("small", "the best draft")
+    assert sorted("".join(s.true) for s in trial.samples) == ["GASPV", "LNDEK"]
 
 
 @pytest.mark.parametrize("options", ["loop"], indirect=True)
@@ -311,7 +371,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
     options: Options, monkeypatch: pytest.MonkeyPatch
 ):
     chosen = options()
-    true = training.ScorerObjective.forward
+    true = objectives.ScorerObjective.forward
 
     def broken(self: Any, batch: Any, target: Any) -> Any:
         loss, figures = true(self, batch, target)
@@ -322,7 +382,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_is_not_saved(
         return broken(self, batch, target)
 
     broken.calls = 0  # type: ignore[attr-defined]
-    monkeypatch.setattr(training.ScorerObjective, "forward", counting)
+    monkeypatch.setattr(objectives.ScorerObjective, "forward", counting)
     with pytest.raises(InputError, match="the loss is nan at step 4"):
         train(chosen, resume=False)
     weights = load_file(chosen.output / "model.safetensors")

@@ -22,7 +22,8 @@ from torch import Tensor
 from tinynovo import __version__
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
-from tinynovo.model import ModelOptions, Tinynovo
+from tinynovo.layers import ModelOptions
+from tinynovo.model import Tinynovo
 from tinynovo.recursion import RecursionOptions
 from tinynovo.scorer import EvidenceScorer
 from tinynovo.spectrum import Preprocessing

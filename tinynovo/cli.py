@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _train_parser(verbs)
     _evaluate_parser(verbs)
     _simulate_parser(verbs)
+    _report_parser(verbs)
     text = "write the options of sequence, each explained, as YAML"
     configure = _verb(verbs, "configure", _configure, text)
     configure.add_argument("-o", "--output", type=Path, help="new file; default: the screen")
@@ -131,6 +132,15 @@ def _simulate_parser(verbs: Verbs) -> None:
     _set_argument(verb)
 
 
+def _report_parser(verbs: Verbs) -> None:
+    text = "draw training runs, alone or compared, on an HTML page and in Markdown"
+    verb = _verb(verbs, "report", _report, text)
+    verb.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="output directory of train")
+    verb.add_argument(
+        "-o", "--output", type=Path, default=Path("report.html"), help="default: report.html"
+    )
+
+
 def _model_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-m", "--model", type=Path, help="checkpoint; default: the packaged weights")
     verb.add_argument("-c", "--config", type=Path, help="YAML as written by configure")
@@ -191,7 +201,8 @@ def _summary(outcome: Outcome, files: int, seconds: float) -> str:
 
 def _train(arguments: argparse.Namespace) -> list[InputError]:
     from tinynovo import config
-    from tinynovo.training import TrainingOptions, train
+    from tinynovo.stages import TrainingOptions
+    from tinynovo.training import train
 
     options = config.load(TrainingOptions, arguments.config, arguments.set)
     print(train(options, resume=arguments.resume))
@@ -267,6 +278,14 @@ def _simulate(arguments: argparse.Namespace) -> list[InputError]:
     check_output(arguments.output, [arguments.fasta])
     options = config.load(SimulationOptions, None, arguments.set)
     simulate_file(arguments.output, arguments.number, arguments.fasta, options, seed=arguments.seed)
+    return []
+
+
+def _report(arguments: argparse.Namespace) -> list[InputError]:
+    from tinynovo.journeys import review_runs
+
+    for page in review_runs(arguments.output, arguments.runs):
+        print(page)
     return []
 
 

@@ -22,6 +22,8 @@ from tinynovo.peptide import PSM, Peptide
 from tinynovo.readers import read_predictions, read_spectra
 from tinynovo.rendering import SimulationOptions
 from tinynovo.report import Findings, write_report
+from tinynovo.review import write_review
+from tinynovo.runs import read_run
 from tinynovo.simulation import digest, random_peptides, simulate
 from tinynovo.spectrum import Spectrum
 from tinynovo.writers import open_writer, write_labelled
@@ -267,6 +269,20 @@ def _joined(labels: _Labels, predictions: Path) -> list[PSM | None]:
         if found is not None and psm.rank == 1:
             psms[found] = psm
     return psms
+
+
+def review_runs(output: Path, directories: Sequence[Path]) -> tuple[Path, Path]:
+    """Draw training runs on a page, and write the same in Markdown beside it.
+
+    Raises
+    ------
+    InputError
+        For an output that is not named as a page, and a directory that holds no run.
+    """
+    if output.suffix != ".html":
+        raise InputError("is no page", file=output, remedy="name it .html")
+    check_output(output, [])
+    return write_review(output, [read_run(directory) for directory in directories])
 
 
 def simulate_file(

@@ -27,6 +27,9 @@ class LossOptions(BaseModel):
     residue: float = Field(0.5, ge=0, description="is each residue right")
     spectrum: float = Field(0.1, ge=0, description="probability on residues whose ions are there")
     precursor: float = Field(0.01, ge=0, description="expected mass against the precursor")
+    scorer: float = Field(
+        1.0, ge=0, description="teacher forcing of the scorer, where it is trained with the loop"
+    )
     steps: Literal["uniform", "linear", "exponential"] = Field(
         "uniform", description="weights of the supervision steps"
     )

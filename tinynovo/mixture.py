@@ -170,6 +170,20 @@ def mix(
     return Mixture(concatenate(corpora), np.cumsum(np.concatenate(weights)))
 
 
+def held_out(
+    options: MixtureOptions, preprocessing: Preprocessing, trained: Corpus, count: int, seed: int
+) -> Corpus:
+    """Spectra of random peptides, none of which is in a corpus that is trained on.
+
+    ``seed`` is that of the corpus; the peptides are drawn with another.
+    """
+    known = {trained.peptide(row).sequence for row in range(len(trained))}
+    spectra = _random(options.simulation, np.random.default_rng([seed, 1]))
+    unseen = (s for s in spectra if Peptide.parse(s.peptide).sequence not in known)
+    corpus, _ = Corpus.pack(islice(unseen, count), preprocessing, max_tokens=options.max_tokens)
+    return corpus
+
+
 def _noise_bank(options: MixtureOptions, exclude: frozenset[str]) -> NoiseBank | None:
     if not options.noise and not options.untagged_noise:
         return None

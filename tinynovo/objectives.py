@@ -15,7 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tinynovo.evidence import peak_table
+from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.feedback import MOST_SLOTS, Evidence
 from tinynovo.losses import (
     LossOptions,
     cross_entropy,
@@ -27,8 +28,9 @@ from tinynovo.losses import (
     spectrum_loss,
     step_weights,
 )
-from tinynovo.model import Evidence, Tinynovo
+from tinynovo.model import Tinynovo
 from tinynovo.recursion import RecursionOptions, Step, solve
+from tinynovo.scorer import EvidenceScorer
 from tinynovo.tokens import PAD, PeakBatch, n_terminal_tokens, token_masses
 
 Figures = dict[str, float]
@@ -48,6 +50,9 @@ class StartOptions(BaseModel):
     corrupted: float = Field(0.5, ge=0, description="the truth with a stretch spoilt")
     truth: float = Field(0.2, ge=0, description="the truth itself")
     empty: float = Field(0.3, ge=0, description="nothing")
+    slots: int | None = Field(
+        None, ge=2, le=MOST_SLOTS, description="of every answer; none: by chance, more than needed"
+    )
 
 
 class ScorerObjective(nn.Module):
@@ -59,48 +64,73 @@ class ScorerObjective(nn.Module):
 
     def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
         """Loss of spectra and their answers int64 [B, S]."""
-        table = peak_table(batch, self.scorer.options)
-        _, forwards, _, backwards = self.scorer(table, target)
-        real = target != PAD
-        truth = target[real]
-        parts = [functional.cross_entropy(logits[real], truth) for logits in (forwards, backwards)]
-        right = [
-            same_mass(logits[real].argmax(-1), truth).float().mean()
-            for logits in (forwards, backwards)
-        ]
-        return parts[0] + parts[1], {
-            "forwards_loss": parts[0].item(),
-            "backwards_loss": parts[1].item(),
-            "forwards_token_accuracy": right[0].item(),
-            "backwards_token_accuracy": right[1].item(),
-        }
+        return teacher_forced(self.scorer, peak_table(batch, self.scorer.options), target)
+
+
+def teacher_forced(
+    scorer: EvidenceScorer, table: PeakTable, target: Tensor
+) -> tuple[Tensor, Figures]:
+    """Loss of a scorer that is put to the true anchors of answers int64 [B, S]."""
+    _, forwards, _, backwards = scorer(table, target)
+    real = target != PAD
+    truth = target[real]
+    parts = [functional.cross_entropy(logits[real], truth) for logits in (forwards, backwards)]
+    right = [
+        same_mass(logits[real].argmax(-1), truth).float().mean() for logits in (forwards, backwards)
+    ]
+    return parts[0] + parts[1], {
+        "forwards_loss": parts[0].item(),
+        "backwards_loss": parts[1].item(),
+        "forwards_token_accuracy": right[0].item(),
+        "backwards_token_accuracy": right[1].item(),
+    }
 
 
 class LoopObjective(nn.Module):
-    """Deep supervision: every step of a solve has its own loss."""
+    """Deep supervision: every step of a solve has its own loss.
 
-    def __init__(self, model: Tinynovo, recursion: RecursionOptions, losses: LossOptions) -> None:
+    Parameters
+    ----------
+    model : Tinynovo
+    recursion : RecursionOptions
+    losses : LossOptions
+    unjudged : int
+        So many of the last answers of each spectrum are refined only, not judged. Empty answers
+        are never judged.
+    """
+
+    def __init__(
+        self,
+        model: Tinynovo,
+        recursion: RecursionOptions,
+        losses: LossOptions,
+        *,
+        unjudged: int = 1,
+    ) -> None:
         super().__init__()
         self.model = model
         self.recursion = recursion
         self.losses = losses
+        self.unjudged = unjudged
+        learns = any(p.requires_grad for p in model.scorer.parameters())
+        self.teaches = learns and losses.scorer > 0
 
     def forward(self, batch: PeakBatch, target: Tensor, starts: Tensor) -> tuple[Tensor, Figures]:
-        """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S].
-
-        The last of the first answers is not judged, nor are empty ones.
-        """
+        """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S]."""
         memory = self.model.remember(batch)
         answers = starts.shape[1]
         truth = target.repeat_interleave(answers, 0)
         mass = batch.residue_mass.repeat_interleave(answers)
-        asked = (starts != PAD).any(-1)
-        asked[:, -1] = False
         total = torch.zeros((), device=target.device)
         figures: Figures = {}
+        if self.teaches:
+            forced, figures = teacher_forced(self.model.scorer, memory.table, target)
+            total = self.losses.scorer * forced
         weights = step_weights(self.losses.steps, self.recursion.supervision_steps)
         steps = solve(self.model, starts.flatten(0, 1), memory, self.recursion)
         for number, (weight, step) in enumerate(zip(weights, steps, strict=True)):
+            asked = (step.judged != PAD).any(-1).view(-1, answers)
+            asked[:, answers - self.unjudged :] = False
             loss, figure = self._step_loss(step, truth, mass, asked)
             total = total + weight * loss
             figures |= {f"step{number}_{name}": value for name, value in figure.items()}
@@ -134,26 +164,39 @@ class LoopObjective(nn.Module):
             "spectrum_loss": matching.item(),
             "precursor_loss": precursor.item(),
         }
-        return loss, figures | step_figures(step, truth, mass)
+        figures |= answer_figures(step.state.answer, step.judged, truth, mass)
+        return loss, figures | {"halt_accuracy": ((step.halt > 0) == right).float().mean().item()}
 
 
-def step_figures(step: Step[Evidence], truth: Tensor, mass: Tensor) -> Figures:
-    """Accuracies, flip rate, mass error and halting of one step; padding masked."""
-    real = truth != PAD
-    answer = step.state.answer
-    right = same_mass(answer, truth)
-    whole = right.all(-1)
-    judged = same_mass(step.judged, truth).all(-1)
-    flipped = (answer != step.judged) & real
+def mass_error(answer: Tensor, mass: Tensor) -> Tensor:
+    """By how many ppm of the precursor an answer misses its mass: float32 [N], never negative."""
     weight = token_masses(answer.device)[answer].sum(-1)
-    error = ((weight - mass).abs().to(torch.float32) / mass.to(torch.float32) * 1e6).median()
+    return (weight - mass).abs().to(torch.float32) / mass.to(torch.float32) * 1e6
+
+
+def answer_figures(answer: Tensor, before: Tensor, truth: Tensor, mass: Tensor) -> Figures:
+    """What one step made of answers; padding masked.
+
+    Parameters
+    ----------
+    answer, before, truth : int64 [N, S]
+        After the step, before it, and true. The flip rate is the share of true residues at whose
+        slots the first two differ.
+    mass : int64 [N]
+        Residue mass of the precursor, micro-dalton.
+    """
+    real = truth != PAD
+    residues = max(1, int(real.sum()))
+    right = same_mass(answer, truth)
+    lengths = (answer != PAD).sum(-1) == real.sum(-1)
+    error = mass_error(answer, mass)
     return {
-        "token_accuracy": (right & real).sum().item() / max(1, int(real.sum())),
-        "sequence_accuracy": whole.float().mean().item(),
-        "judged_accuracy": judged.float().mean().item(),
-        "flip_rate": flipped.sum().item() / max(1, int(real.sum())),
-        "median_error_ppm": error.item(),
-        "halt_accuracy": ((step.halt > 0) == judged).float().mean().item(),
+        "token_accuracy": (right & real).sum().item() / residues,
+        "sequence_accuracy": right.all(-1).float().mean().item(),
+        "length_accuracy": lengths.float().mean().item(),
+        "flip_rate": ((answer != before) & real).sum().item() / residues,
+        "mean_error_ppm": error.mean().item(),
+        "median_error_ppm": error.median().item(),
     }
 
 

@@ -32,7 +32,7 @@ from tinynovo.ions import (
     mz_of,
     tmt_complements,
 )
-from tinynovo.masses import ISOTOPE_SPACING, residue_table
+from tinynovo.masses import ISOTOPE_SPACING, PROTON, residue_table
 from tinynovo.spectrum import Spectrum
 
 _AVERAGINE = 5.5e-4
@@ -60,6 +60,11 @@ class SimulationOptions(BaseModel):
     tmt: float = Field(default=0.0, ge=0, le=1, description="peptides turned into TMT6plex ones")
 
     doubly_charged: bool = Field(default=True, description="2+ fragments in heuristic intensities")
+    neutral: bool = Field(
+        default=False,
+        description="fragments at their neutral mass, without protons: wrong, only to repeat a "
+        "failure",
+    )
     losses: float = Field(default=1.0, ge=0, description="scale of neutral-loss satellites")
     a_ions: float = Field(default=1.0, ge=0, description="scale of a-ions")
     immonium: float = Field(default=1.0, ge=0, description="scale of immonium and reporter ions")
@@ -204,7 +209,7 @@ def ion_peaks(
         parts.append(_remnants(precursors, options, rng))
     every = Ions.join(parts)
     mass = every.mass(precursors)
-    mz = mz_of(mass, every.charge)
+    mz = mz_of(mass, every.charge) - PROTON * options.neutral
     peaks = [PeakList(every.row, mz, every.intensity)]
     if options.isotopes:
         peaks += _isotopes(every, mass, mz, len(precursors), options, rng)

@@ -1,34 +1,27 @@
 """Reports: what was found in spectra, on one HTML page that needs no network.
 
 Knows what to note of spectra and PSMs while they go by, in memory that does not grow with the
-files, and how to draw it. Does not know where scores come from, nor files of spectra. matplotlib
-and jinja2 (the extra ``report``) are imported when they are needed.
+files, and what to show of it. Does not know where scores come from, nor files of spectra. jinja2
+(the extra ``report``) is imported when a page is written.
 """
 
 from __future__ import annotations
 
-import base64
-import importlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo import __version__
+from tinynovo.drawing import COLOURS, QUIET, bars, figure, image, need_libraries
 from tinynovo.errors import InputError
 from tinynovo.evaluation import match
 from tinynovo.peptide import PSM, Fragment, Peptide, fragments
 from tinynovo.spectrum import Spectrum
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BEST = 4
 """Spectra of the highest scores that are drawn, and as many of middling ones."""
@@ -41,8 +34,7 @@ DRAWN_PEAKS = 250
 TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
 """A peak is a fragment's within the wider of the two."""
 
-_COLOURS = {"b": "#0072b2", "y": "#d55e00"}
-_QUIET = "#9aa0a6"
+_COLOURS = dict(zip("by", COLOURS, strict=False))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,12 +85,7 @@ class Findings:
     sample: list[Example] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        for name in ("matplotlib", "jinja2"):
-            try:
-                importlib.import_module(name)
-            except ImportError:
-                remedy = "pip install tinynovo[report]"
-                raise InputError(f"a report needs {name}", remedy=remedy) from None
+        need_libraries()
         self._random = np.random.default_rng(0)
         self._waiting: dict[tuple[str, int], Spectrum] = {}
 
@@ -216,19 +203,9 @@ def _histograms(findings: Findings) -> list[dict[str, str]]:
         ("Length", "residues", findings.lengths, 1.0),
     ):
         if counts:
-            image = _bars(axis, counts, width)
-            drawn.append({"title": title, "image": image, "about": f"{title} of all answers"})
+            drawing = image(bars(axis, counts, width))
+            drawn.append({"title": title, "image": drawing, "about": f"{title} of all answers"})
     return drawn
-
-
-def _bars(axis: str, counts: Mapping[float, int] | Mapping[int, int], width: float) -> str:
-    figure, axes = _figure(4.2, 2.6)
-    axes.bar(list(counts), list(counts.values()), width=width, color=_COLOURS["b"])
-    axes.set_xlabel(axis)
-    axes.set_ylabel("spectra")
-    if axis == "score":
-        axes.set_xlim(0, 1)
-    return _image(figure)
 
 
 def _card(example: Example) -> dict[str, object]:
@@ -277,9 +254,9 @@ def _spectrum_image(spectrum: Spectrum, ions: Sequence[Fragment | None]) -> str:
     intensity = intensity / max(intensity.max(initial=0.0), 1e-12)
     drawn = set(np.argsort(-intensity, kind="stable")[:DRAWN_PEAKS].tolist())
     kinds = [ion.series if ion else "" for ion in ions]
-    figure, axes = _figure(9.0, 3.0)
+    drawn_on, axes = figure(9.0, 3.0)
     for kind, colour, width in (
-        ("", _QUIET, 0.7),
+        ("", QUIET, 0.7),
         ("b", _COLOURS["b"], 1.4),
         ("y", _COLOURS["y"], 1.4),
     ):
@@ -293,23 +270,4 @@ def _spectrum_image(spectrum: Spectrum, ions: Sequence[Fragment | None]) -> str:
     axes.set_xlabel("m/z")
     axes.set_ylabel("relative intensity")
     axes.set_ylim(0, 1.18)
-    return _image(figure)
-
-
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes: Axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _image(figure: Figure) -> str:
-    """A figure as a data URI of SVG, the same every time."""
-    import matplotlib
-
-    buffer = BytesIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinynovo"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return image(drawn_on)

@@ -1,7 +1,7 @@
-"""Training: the scorer, its drafts, then the loop on top of it.
+"""Training: the steps of a run, of whatever stage.
 
-Knows batches, the optimizer, the moving average of the weights, validation, metrics and how to
-continue an interrupted run. Does not know argv nor how the losses come about.
+Knows the optimizer, the moving average of the weights, metrics and how to continue an interrupted
+run. Does not know argv, what differs between stages nor how the losses come about.
 """
 
 from __future__ import annotations
@@ -11,97 +11,30 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from tinynovo import checkpoint
 from tinynovo.checkpoint import Checkpoint, Frozen
-from tinynovo.drafting import DraftOptions, DraftPlan, Drafts
 from tinynovo.errors import InputError
-from tinynovo.evaluation import evaluate
-from tinynovo.evidence import EvidenceOptions
-from tinynovo.logbook import Logbook, LogOptions
-from tinynovo.losses import LossOptions
-from tinynovo.mixture import MixtureOptions, mix
-from tinynovo.model import ModelOptions, Tinynovo
-from tinynovo.objectives import (
-    Figures,
-    LoopObjective,
-    ScorerObjective,
-    StartOptions,
-    starts,
-)
-from tinynovo.peptide import Peptide
-from tinynovo.readers import read_spectra
-from tinynovo.recursion import RecursionOptions
-from tinynovo.sequencing import Sequencer, SequencingOptions, find_device
-from tinynovo.spectrum import Preprocessing, Spectrum
+from tinynovo.logbook import Logbook
+from tinynovo.mixture import mix
+from tinynovo.model import Tinynovo
+from tinynovo.objectives import Figures
+from tinynovo.runs import OPTIONS, write_trials
+from tinynovo.sequencing import find_device
+from tinynovo.stages import STAGES, TrainingOptions
 
 STATE = "tinynovo-training-1"
-_ROOM = (2, 13)
-"""Slots beyond the longest true answer of a batch, drawn anew each time: a fixed number would tell
-the network how long the answer is. Longer drafts are cut off.
-"""
 
 _POOL = 32
 """Batches drawn together and sorted by length, so that little is padded."""
-
-
-class OptimizerOptions(BaseModel):
-    """AdamW with warm-up and cosine decay."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    learning_rate: float = Field(1e-3, gt=0)
-    final: float = Field(0.02, ge=0, le=1, description="share of the rate left at the end")
-    warmup: int = Field(100, ge=0, description="steps")
-    weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
-    ema: float = Field(0.998, ge=0, lt=1, description="decay of the averaged weights")
-
-
-class TrainingOptions(BaseModel):
-    """One training run: one reproducible result."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    stage: Literal["scorer", "loop"] = Field(description="what is trained")
-    output: Path = Field(description="directory of the run")
-    cache: Path = Field(description="directory of packed corpora and drafts; runs may share it")
-    scorer: Path | None = Field(
-        None, description="checkpoint that the scorer comes from; a loop needs one"
-    )
-    loop: Path | None = Field(None, description="checkpoint that all the rest comes from")
-    seed: int = 0
-    steps: int = Field(4000, ge=1)
-    batch_size: int = Field(32, ge=1)
-    precursor_ppm: float = Field(5.0, ge=0, description="sd of the noise on precursor masses")
-    mixture: MixtureOptions
-    preprocessing: Preprocessing = Preprocessing()
-    evidence: EvidenceOptions = EvidenceOptions()
-    model: ModelOptions = ModelOptions()
-    recursion: RecursionOptions = RecursionOptions()
-    losses: LossOptions = LossOptions()
-    starts: StartOptions = StartOptions()
-    drafts: DraftOptions = DraftOptions()
-    optimizer: OptimizerOptions = OptimizerOptions()
-    validation: list[Path] = Field([], description="labelled files, never trained on")
-    validation_limit: int = Field(64, ge=1, description="spectra of each, during training")
-    validate_every: int = Field(2000, ge=1, description="steps")
-    save_every: int = Field(500, ge=1, description="steps")
-    log_every: int = Field(50, ge=1, description="steps")
-    device: str = Field("auto", description="auto, cpu, cuda or mps")
-    precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    threads: int = Field(1, ge=1, description="of torch on the CPU")
-    log: LogOptions = LogOptions()
 
 
 def train(options: TrainingOptions, *, resume: bool) -> Path:
@@ -131,19 +64,19 @@ class _Run:
             )
         find_device(options.device)
         torch.set_num_threads(options.threads)
-        torch.manual_seed(options.seed)
         accelerator = "gpu" if options.device == "cuda" else options.device
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=options.precision)
-        self.mixture = mix(
+        mixture = mix(
             options.mixture,
             options.preprocessing,
             options.cache,
-            options.seed,
+            options.data_seed,
             tell=self.console.print,
         )
+        torch.manual_seed(options.seed)
         self.model = self._model()
         self.past = self._past()
-        self.drafts = self._drafts() if options.stage == "loop" else None
+        self.stage = STAGES[options.stage](options, mixture, self.model, self.console.print)
         self.step = 0
         self._prepare()
         if resume and self.state_file.exists():
@@ -154,8 +87,6 @@ class _Run:
 
     def _model(self) -> Tinynovo:
         options = self.options
-        if options.stage == "loop" and options.scorer is None:
-            raise InputError("the loop needs a trained scorer", remedy="set scorer")
         shape, evidence = options.model, options.evidence
         if options.scorer is not None:
             scorer = checkpoint.load_scorer(options.scorer)
@@ -170,38 +101,16 @@ class _Run:
             model.scorer = scorer
         return model
 
-    def _drafts(self) -> Drafts:
-        options = self.options
-        assert options.scorer is not None
-        plan = DraftPlan(
-            self.mixture,
-            options.scorer,
-            options.drafts,
-            options.cache,
-            options.seed,
-            options.precursor_ppm,
-        )
-        for done in plan.make():
-            self.console.print(f"drafts: {done} of {options.drafts.count}")
-        return plan.read()
-
     def _prepare(self) -> None:
         options = self.options
-        if options.stage == "scorer":
-            objective: torch.nn.Module = ScorerObjective(self.model)
-        else:
-            self.model.scorer.requires_grad_(False)
-            objective = LoopObjective(self.model, options.recursion, options.losses)
         self.trained = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        if options.stage == "scorer":
-            self.trained = {n: p for n, p in self.trained.items() if n.startswith("scorer.")}
         adam = torch.optim.AdamW(
             self.trained.values(),
             lr=options.optimizer.learning_rate,
             weight_decay=options.optimizer.weight_decay,
             betas=(0.9, 0.98),
         )
-        self.objective, self.adam = self.fabric.setup(objective, adam)
+        self.objective, self.adam = self.fabric.setup(self.stage.objective, adam)
         self.ema = {name: p.detach().clone() for name, p in self.trained.items()}
 
     def _restore(self) -> None:
@@ -226,7 +135,7 @@ class _Run:
     def run(self) -> Path:
         """Train, validate, save."""
         options = self.options
-        (options.output / "options.json").write_text(options.model_dump_json(indent=1), "utf-8")
+        (options.output / OPTIONS).write_text(options.model_dump_json(indent=1), "utf-8")
         batches = self._batches()
         begin = time.monotonic()
         total = options.steps - self.step
@@ -235,27 +144,21 @@ class _Run:
             if self.step % options.log_every == 0:
                 self.book.write(self.step, {**figures, "seconds": time.monotonic() - begin})
             if self.step % options.validate_every == 0 and self.step < options.steps:
-                self.book.write(self.step, self.validate(options.validation_limit))
+                self._validate()
             if self.step % options.save_every == 0:
                 self._save()
         self._save()
         path = self._export()
-        self.book.write(self.step, self.validate(options.validation_limit))
+        self._validate()
         return path
 
     def _batches(self) -> Iterator[NDArray[np.int64]]:
         """Rows of every batch from the present step on; the same whenever a run is resumed."""
         options = self.options
-        lengths = self.mixture.corpus.lengths
         for pool in range(self.step // _POOL, math.ceil(options.steps / _POOL)):
             rng = np.random.default_rng([options.seed, pool])
-            size = _POOL * options.batch_size
-            if self.drafts is None:
-                rows = self.mixture.draw(size, rng)
-                order = np.argsort(lengths[rows], kind="stable")
-            else:
-                rows = rng.integers(0, self.drafts.rows.size, size)
-                order = np.argsort(lengths[self.drafts.rows[rows]], kind="stable")
+            rows, lengths = self.stage.draw(_POOL * options.batch_size, rng)
+            order = np.argsort(lengths, kind="stable")
             batches = rows[order].reshape(_POOL, options.batch_size)[rng.permutation(_POOL)]
             first = pool * _POOL
             yield from batches[max(0, self.step - first) : options.steps - first]
@@ -265,7 +168,9 @@ class _Run:
         rate = self._rate()
         for group in self.adam.param_groups:
             group["lr"] = rate
-        loss, figures = self.objective(*self._batch(rows))
+        rng = np.random.default_rng([options.seed, 1 << 20, self.step])
+        given = (part.to(self.fabric.device) for part in self.stage.batch(rows, rng))
+        loss, figures = self.objective(*given)
         self.adam.zero_grad()
         self.fabric.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), options.optimizer.clip)
@@ -284,18 +189,6 @@ class _Run:
         progress = self.step / self.options.steps
         cosine = options.final + (1 - options.final) * 0.5 * (1 + math.cos(math.pi * progress))
         return options.learning_rate * cosine * min(1.0, (self.step + 1) / (options.warmup + 1))
-
-    def _batch(self, rows: NDArray[np.int64]) -> tuple[object, ...]:
-        options, device = self.options, self.fabric.device
-        rng = np.random.default_rng([options.seed, 1 << 20, self.step])
-        drawn = rows if self.drafts is None else self.drafts.rows[rows]
-        batch, target = self.mixture.corpus.batch(drawn, options.precursor_ppm, rng)
-        if self.drafts is None:
-            return batch.to(device), target.to(device)
-        drafts = self.drafts.tokens[rows]
-        target = torch.nn.functional.pad(target, (0, int(rng.integers(*_ROOM))))
-        first = starts(target, drafts, options.starts, rng)
-        return batch.to(device), target.to(device), first.to(device)
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights, and those that are not trained."""
@@ -325,12 +218,12 @@ class _Run:
 
     def _past(self) -> list[str]:
         """Earlier runs that the scorer and the loop come from."""
-        found: list[str] = []
+        found: dict[str, None] = {}
         for stage, source in (("scorer", self.options.scorer), ("loop", self.options.loop)):
             lines = checkpoint.load_frozen(source).notes.get("history") if source else None
             if isinstance(lines, list):
-                found += [line for line in lines if line.startswith(stage)]
-        return found
+                found.update((line, None) for line in lines if line.startswith((stage, "whole")))
+        return list(found)
 
     def _export(self) -> Path:
         path = self.options.output / "model.safetensors"
@@ -346,29 +239,15 @@ class _Run:
         checkpoint.write_atomically(self.state_file, tensors, metadata)
         self._export()
 
-    def validate(self, limit: int) -> Figures:
-        """Figures of the averaged weights, through what users get."""
-        options = self.options
+    def _validate(self) -> None:
+        """Write down figures of the averaged weights, and trials of them."""
         model = Tinynovo(self.model.options, self.model.scorer.options)
         model.load_state_dict(self.weights())
-        strategy: Literal["draft", "full"] = "draft" if options.stage == "scorer" else "full"
-        sequencer = Sequencer(
-            Checkpoint(model, self._frozen()),
-            SequencingOptions(strategy=strategy, isotope_error_range=(0, 0)),
-            device=options.device,
-        )
-        figures: Figures = {}
-        for file in options.validation:
-            spectra = _sample(list(read_spectra(file)), limit)
-            metrics = evaluate(
-                [Peptide.parse(s.peptide) for s in spectra], list(sequencer.sequence(spectra))
-            )
-            figures[f"{file.stem}_peptide_recall"] = metrics.published.peptide_recall or 0.0
-            figures[f"{file.stem}_aa_precision"] = metrics.published.aa_precision or 0.0
-        return figures
-
-
-def _sample(spectra: list[Spectrum], count: int) -> list[Spectrum]:
-    """Evenly spread spectra of a file."""
-    step = max(1, len(spectra) // count)
-    return spectra[::step][:count]
+        loaded = Checkpoint(model.to(self.fabric.device).eval(), self._frozen())
+        figures = self.stage.validate(loaded)
+        trials = list(self.stage.trials(loaded))
+        for trial in trials:
+            last = trial.steps[trial.trained_steps - 1]
+            figures |= {f"held_out_{name}": value for name, value in last.items()}
+        self.book.write(self.step, figures)
+        write_trials(self.options.output, trials)

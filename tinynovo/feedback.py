@@ -1,0 +1,196 @@
+"""Feedback: an answer laid on its spectrum, and how the network is told what that shows.
+
+Knows three ways: by one network shared over candidates, to the input and to the logits, which is
+what tinynovo is; as one flat vector to the input; and not at all. The last two are there to be
+measured against. Does not know the recursion nor losses.
+
+Axes: B spectra, A answers a spectrum, N = B * A, S slots, V tokens, E embedding, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tinynovo.evidence import EXPLAINED, PeakTable, cut_support, explained_shares
+from tinynovo.layers import MassEncoding, ModelOptions
+from tinynovo.scorer import EvidenceScorer, anchors, closing_slack
+from tinynovo.tokens import PAD, VOCABULARY, token_masses
+
+MOST_SLOTS = 64
+"""Slots that a network without evidence can tell apart."""
+
+_LOW = -12.0
+_PLACES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the spectrum says of one answer, and of every other residue at its slots.
+
+    Attributes
+    ----------
+    x : float32 [N, S, D]
+    answer : int64 [N, S]
+        The answer that was laid on the spectrum.
+    embedding : float32 [N, S, V, 2E]
+    prior : float32 [N, S, V, 2]
+        Log-probabilities of the scorer, forwards and backwards; 0 where it is not asked.
+    support : float32 [N, S, V]
+        Summed intensity of the b and y ions of each candidate, seen from the left anchor.
+    """
+
+    x: Tensor
+    answer: Tensor
+    embedding: Tensor
+    prior: Tensor
+    support: Tensor
+
+
+class Laid:
+    """An answer, int64 [N, S], laid on the spectra of a table.
+
+    Attributes
+    ----------
+    spectrum : int64 [N]
+        The row of each answer's spectrum.
+    mass : int64 [N]
+        Residue mass of each precursor, micro-dalton.
+    left, right : int64 [N, S]
+        Anchors of every slot.
+    support : float32 [N, S, V]
+        Of every candidate that begins at the left anchor.
+    """
+
+    def __init__(self, table: PeakTable, answer: Tensor) -> None:
+        rows, count = table.batch.mz.shape[0], answer.shape[0]
+        self.table, self.answer = table, answer
+        self.spectrum = torch.arange(rows, device=answer.device).repeat_interleave(count // rows)
+        self.mass = table.batch.residue_mass[self.spectrum]
+        self.left, self.right = anchors(answer, self.mass)
+        self.support = self.supported(self.left[..., None] + token_masses(answer.device))
+
+    def supported(self, cuts: Tensor) -> Tensor:
+        """Summed intensity of the ions of cuts int64 [N, S, V], micro-dalton."""
+        row = self.spectrum.repeat_interleave(cuts.shape[1])
+        return cut_support(self.table, row, cuts.flatten(0, 1)).view(cuts.shape)
+
+    def places(self) -> Tensor:
+        """Plain numbers about where each slot stands: [N, S, 6]."""
+        slack, mass = closing_slack(self.mass)[:, None], self.mass[:, None]
+        gap = (self.right - self.left).to(torch.float32) * 1e-6
+        return torch.stack(
+            [
+                (self.answer == PAD).to(torch.float32),
+                ((self.left - mass).abs() <= slack).to(torch.float32),
+                (self.right.abs() <= slack).to(torch.float32),
+                self.left.to(torch.float32) / mass.to(torch.float32),
+                (gap / 200).clamp(-5, 5),
+                (gap / 0.05).clamp(-5, 5),
+            ],
+            -1,
+        )
+
+    def nothing(self, x: Tensor) -> Evidence:
+        """Evidence of an answer whose candidates are not looked at."""
+        none = x.new_zeros(*self.answer.shape, VOCABULARY, 2)
+        return Evidence(x, self.answer, none[..., :0], none, self.support)
+
+
+class Feedback(Protocol):
+    """A way to tell the network."""
+
+    def __call__(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+        """What the spectrum says of an answer."""
+
+    def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
+        """What it adds to the logits: [N, S, V], or one number for all."""
+
+
+class Shared(nn.Module):
+    """One network shared over candidates; its embeddings reach the input and the logits."""
+
+    def __init__(self, options: ModelOptions, scorer: EvidenceScorer, masses: MassEncoding) -> None:
+        super().__init__()
+        width, pair = options.width, 2 * scorer.options.embedding
+        known = pair + 2 * VOCABULARY + 2 * masses.features + _PLACES + 2 + EXPLAINED
+        self.explain = nn.Linear(known, width)
+        self.trust = nn.Linear(width, 2)
+        self.ask = nn.Linear(width, pair)
+        nn.init.constant_(self.trust.bias, 0.2)
+
+    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+        """Ask the scorer about every candidate at both anchors."""
+        answer, slots = laid.answer, laid.answer.shape[1]
+        one, forwards, two, backwards = scorer(laid.table, answer)
+        embedding = torch.cat([one, two], -1)
+        prior = torch.stack([torch.log_softmax(part, -1) for part in (forwards, backwards)], -1)
+        prior = prior.clamp(min=_LOW)
+        own = of_answer(embedding, answer) * (answer != PAD)[..., None]
+        facts = [laid.places(), of_answer(prior, answer) / 4]
+        places = [masses(laid.left), masses(laid.right)]
+        whole = explained_shares(laid.table, laid.spectrum, laid.left, scorer.options)
+        whole = whole[:, None, :].expand(-1, slots, -1)
+        x = self.explain(torch.cat([own, prior.flatten(-2) / 4, *places, *facts, whole], -1))
+        return Evidence(x, answer, embedding, prior, laid.support)
+
+    def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
+        """What y asks of the embeddings, and how far it trusts the scorer."""
+        asked: Tensor = torch.einsum("nse,nsve->nsv", self.ask(y), evidence.embedding)
+        trusted: Tensor = torch.einsum("nst,nsvt->nsv", self.trust(y), evidence.prior)
+        return asked / math.sqrt(evidence.embedding.shape[-1]) + trusted
+
+
+class Flat(nn.Module):
+    """The support of every candidate at both anchors, side by side, to the input only."""
+
+    def __init__(self, options: ModelOptions, scorer: EvidenceScorer, masses: MassEncoding) -> None:
+        super().__init__()
+        known = 2 * VOCABULARY + 2 * masses.features + _PLACES
+        self.explain = nn.Linear(known, options.width)
+
+    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+        """Look the candidates up; the scorer is not asked."""
+        behind = laid.supported(laid.right[..., None] - token_masses(laid.answer.device))
+        places = [masses(laid.left), masses(laid.right), laid.places()]
+        return laid.nothing(self.explain(torch.cat([laid.support, behind, *places], -1)))
+
+    def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
+        """Nothing."""
+        return y.new_zeros(())
+
+
+class Off(nn.Module):
+    """The number of the slot and the mass of the precursor, whatever the answer is."""
+
+    def __init__(self, options: ModelOptions, scorer: EvidenceScorer, masses: MassEncoding) -> None:
+        super().__init__()
+        self.slot = nn.Embedding(MOST_SLOTS, options.width)
+        self.explain = nn.Linear(masses.features, options.width)
+
+    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+        """Look nothing up."""
+        slots = torch.arange(laid.answer.shape[1], device=laid.answer.device)
+        return laid.nothing(self.slot(slots) + self.explain(masses(laid.mass))[:, None])
+
+    def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
+        """Nothing."""
+        return y.new_zeros(())
+
+
+FEEDBACK: dict[str, Callable[[ModelOptions, EvidenceScorer, MassEncoding], Feedback]] = {
+    "shared": Shared,
+    "flat": Flat,
+    "off": Off,
+}
+
+
+def of_answer(values: Tensor, answer: Tensor) -> Tensor:
+    """What stands for the tokens of an answer [N, S] among values of all tokens [N, S, V, F]."""
+    index = answer[..., None, None].expand(-1, -1, 1, values.shape[-1])
+    return values.gather(2, index).squeeze(2)
