@@ -21,7 +21,7 @@ from experiments import ROOT, Wanted, carry_out, runs_of
 from tinynovo import __version__
 from tinynovo.drawing import panels
 from tinynovo.layers import MassEncoding
-from tinynovo.review import Group, refinement, write_review
+from tinynovo.review import Group, refinement, spread, write_review
 from tinynovo.runs import Run
 from tinynovo.stages import TrainingOptions
 
@@ -94,11 +94,6 @@ def counted(runs: list[Run]) -> dict[str, Any]:
         "entropy_bits": spread([float(np.mean(trial.entropy)) for trial in trials]),
         "most_entropy_bits": trials[0].most_entropy,
     }
-
-
-def spread(values: list[float]) -> list[float]:
-    """Mean and standard deviation."""
-    return [float(np.mean(values)), float(np.std(values, ddof=1))]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from scipy.stats import spearmanr
 from tinynovo import __version__, checkpoint, config
 from tinynovo.drawing import COLOURS, Curve, Panel, figure, panels
 from tinynovo.mixture import held_out, mix
+from tinynovo.review import spread
 from tinynovo.runs import Run, Sample, Trial
 from tinynovo.stages import TrainingOptions
 from tinynovo.trials import try_loop
@@ -163,15 +164,9 @@ def summary(runs: Sequence[Run]) -> dict[str, Any]:
             name: {"mean": np.mean(v, 0).tolist(), "sd": np.std(v, 0, ddof=1).tolist()}
             for name, v in steps.items()
         },
-        "trained": {name: spread(v, trained - 1) for name, v in steps.items()},
-        "more": {name: spread(v, -1) for name, v in steps.items()},
+        "trained": {name: spread([row[trained - 1] for row in v]) for name, v in steps.items()},
+        "more": {name: spread([row[-1] for row in v]) for name, v in steps.items()},
     }
-
-
-def spread(values: Sequence[Sequence[float]], place: int) -> list[float]:
-    """Mean and standard deviation at one step."""
-    there = [row[place] for row in values]
-    return [float(np.mean(there)), float(np.std(there, ddof=1))]
 
 
 def on_all_lengths(run: Run) -> Trial:

@@ -9,7 +9,14 @@ from pydantic import ValidationError
 
 from tinynovo.corpus import Corpus
 from tinynovo.errors import InputError
-from tinynovo.mixture import Ingredient, Mixture, MixtureOptions, excluded_sequences, mix
+from tinynovo.mixture import (
+    Ingredient,
+    Mixture,
+    MixtureOptions,
+    excluded_sequences,
+    held_out,
+    mix,
+)
 from tinynovo.rendering import SimulationOptions
 from tinynovo.writers import write_labelled
 
@@ -184,3 +191,17 @@ def test_ingredients_that_mean_nothing_are_refused(wrong: dict[str, object]):
 def test_a_mixture_of_nothing_is_refused():
     with pytest.raises(ValidationError):
         MixtureOptions(ingredients=[])
+
+
+def test_held_out_peptides_are_not_among_those_trained_on(tmp_path: Path):
+    """Of peptides of two residues there are so few that most are known."""
+    few = SimulationOptions(min_length=2, max_length=2, noise_peaks=3, tryptic=0)
+    options = MixtureOptions(ingredients=[Ingredient(kind="random", limit=200)], simulation=few)
+    corpus = mix(options, KEEP_ALL, tmp_path / "cache", seed=4).corpus
+    known = {corpus.peptide(row).sequence for row in range(len(corpus))}
+    unseen = held_out(options, KEEP_ALL, corpus, 60, seed=4)
+    found = [unseen.peptide(row).sequence for row in range(len(unseen))]
+    assert 50 < len(found) <= 60  # some have no peak left
+    assert not known & set(found)
+    again = held_out(options, KEEP_ALL, corpus, 60, seed=4)
+    assert [again.peptide(row).sequence for row in range(len(again))] == found

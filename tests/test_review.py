@@ -15,6 +15,7 @@ from tinynovo.review import (
     flip_table,
     grouped,
     refinement,
+    spread,
     told,
     training_curves,
     write_review,
@@ -119,7 +120,8 @@ def test_curves_hold_all_groups_and_mark_the_steps_of_training(runs: list[Run]):
 def test_numbers_are_told_as_people_write_them():
     assert told([0.5]) == "0.500"
     assert told([12345.6]) == "12,346"
-    assert told([1.0, 3.0]) == "2 ± 1.41"
+    assert told(spread([1.0, 3.0])) == "2 ± 1.41"
+    assert spread([0.25]) == [0.25]
 
 
 def test_the_page_needs_no_network_and_tells_what_was_run(runs: list[Run], tmp_path: Path):

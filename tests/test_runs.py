@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from tinynovo.errors import InputError
 from tinynovo.runs import Sample, Trial, read_run, write_trials
@@ -62,7 +64,18 @@ def test_what_is_no_run_is_refused(tmp_path: Path):
     assert "none" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["options.json", "metrics.jsonl", "trials.json"])
+def test_the_code_and_size_of_the_weights_are_read_without_them(directory: Path):
+    assert (read_run(directory).version, read_run(directory).parameters) == ("", 0)
+    frozen = {"code_version": "1.2.3", "notes": {"parameters": 42}}
+    tensors = {"a": np.zeros(3)}
+    save_file(tensors, directory / "model.safetensors", {"frozen": json.dumps(frozen)})
+    run = read_run(directory)
+    assert (run.version, run.parameters) == ("1.2.3", 42)
+
+
+@pytest.mark.parametrize(
+    "name", ["options.json", "metrics.jsonl", "trials.json", "model.safetensors"]
+)
 @pytest.mark.parametrize("damage", [b'{"a": }', b"\xff\xfe{}"])
 def test_a_damaged_run_is_refused_in_one_line(directory: Path, name: str, damage: bytes):
     (directory / name).write_bytes(damage)

@@ -522,3 +522,10 @@ def test_padding_changes_nothing() -> None:
     assert both.length.tolist() == [7, 14]
     assert both.modified.tolist() == [0, 1]
     assert both.labels == ["PEPTLDE", "[Acetyl]-SAMPLEPEPTLDEK"]
+
+
+def test_neutral_fragments_weigh_a_proton_less() -> None:
+    """The mistake of an old run, on request: everything at its neutral mass."""
+    right, wrong = one("PEPTIDE"), one("PEPTIDE", options=but(neutral=True))
+    assert wrong.mz == pytest.approx(right.mz - 1.00728, abs=1e-4)
+    assert wrong.precursor_mz == right.precursor_mz

@@ -173,9 +173,10 @@ def mix(
 def held_out(
     options: MixtureOptions, preprocessing: Preprocessing, trained: Corpus, count: int, seed: int
 ) -> Corpus:
-    """Spectra of random peptides, none of which is in a corpus that is trained on.
+    """Spectra of ``count`` random peptides, none of which is in a corpus that is trained on.
 
-    ``seed`` is that of the corpus; the peptides are drawn with another.
+    ``seed`` is that of the corpus; the peptides are drawn with another. Spectra that cannot be used
+    are left out.
     """
     known = {trained.peptide(row).sequence for row in range(len(trained))}
     spectra = _random(options.simulation, np.random.default_rng([seed, 1]))

@@ -134,19 +134,19 @@ def _name(runs: Sequence[Run]) -> str:
     return re.sub(r"[-_](seed)?\d+$", "", name) if len(runs) > 1 else name
 
 
-def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation; None for a single value."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return float(np.mean(values)), deviation
+def spread(values: Sequence[float]) -> list[float]:
+    """Mean and standard deviation; only the mean of a single value."""
+    mean = float(np.mean(values))
+    return [mean, float(np.std(values, ddof=1))] if len(values) > 1 else [mean]
 
 
-def told(values: Sequence[float]) -> str:
-    """Mean and standard deviation in words."""
-    mean, deviation = spread(values)
-    return _number(mean) if deviation is None else f"{_number(mean)} ± {_number(deviation)}"
+def told(found: Sequence[float]) -> str:
+    """A mean, and a standard deviation where there is one, in words."""
+    return " ± ".join(number(value) for value in found)
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three digits, thousands apart."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1 else f"{value:.3f}"
@@ -159,7 +159,7 @@ def figure_table(groups: Sequence[Group]) -> list[list[str]]:
         return []
     rows = [["figure", *(_column(group) for group in shown)]]
     for name, text in _FIGURES.items():
-        cells = [told([_end(trials[0])[name] for trials in _by_run(group)]) for group in shown]
+        cells = [told(spread([_end(t[0])[name] for t in _by_run(group)])) for group in shown]
         rows.append([text, *cells])
     return rows
 
@@ -188,7 +188,7 @@ def flip_table(groups: Sequence[Group]) -> list[list[str]]:
     for group in shown:
         for name in ("cross_entropy", "flip_rate"):
             cells = [
-                told([trials[0].steps[step][name] for trials in _by_run(group)])
+                told(spread([trials[0].steps[step][name] for trials in _by_run(group)]))
                 for step in range(group.first.trials[0].trained_steps)
             ]
             rows.append([f"{group.name}: {_STEPS[name]}", *cells, *[""] * (most - len(cells))])
@@ -283,6 +283,7 @@ def _section(group: Group) -> dict[str, object]:
         "stage": run.options.get("stage", ""),
         "steps": run.steps,
         "asked": run.options.get("steps", ""),
+        "made": f"tinynovo {run.version}, {run.parameters:,} parameters" if run.version else "",
         "data": list(_data(run.options)),
         "trials": [_trial(trial) for trial in run.trials],
         "options": _flat(run.options),
@@ -320,7 +321,7 @@ def _row(sample: Sample) -> dict[str, object]:
         "predicted": marked,
         "text": "".join(token for token, _ in marked),
         "accuracy": f"{sample.token_accuracy:.2f}",
-        "error": _number(sample.error_ppm),
+        "error": number(sample.error_ppm),
         "probability": f"{sample.probability:.2f}",
         "right": sample.right,
     }

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
 
 from tinynovo.errors import InputError
 
 OPTIONS, METRICS, TRIALS = "options.json", "metrics.jsonl", "trials.json"
+WEIGHTS = "model.safetensors"
 
 
 class Sample(BaseModel):
@@ -79,12 +81,18 @@ class Run:
     metrics : list of dict
         Figures, each with its step.
     trials : list of Trial
+    version : str
+        Of the code that wrote the weights, empty before there are any.
+    parameters : int
+        Numbers that the network has learned, 0 before there are any.
     """
 
     directory: Path
     options: dict[str, Any]
     metrics: list[dict[str, float]]
     trials: list[Trial]
+    version: str = ""
+    parameters: int = 0
 
     @property
     def steps(self) -> int:
@@ -126,6 +134,15 @@ def read_run(directory: Path) -> Run:
         metrics = [json.loads(line) for line in lines if line.endswith("}")]
         file = directory / TRIALS
         trials = _TRIALS.validate_json(file.read_bytes()) if file.exists() else []
-    except (OSError, ValueError, ValidationError) as error:
+        file = directory / WEIGHTS
+        version, parameters = _made(file) if file.exists() else ("", 0)
+    except (OSError, ValueError, KeyError, ValidationError, SafetensorError) as error:
         raise InputError("cannot be read as part of a run", file=file) from error
-    return Run(directory, options, metrics, trials)
+    return Run(directory, options, metrics, trials, version, parameters)
+
+
+def _made(path: Path) -> tuple[str, int]:
+    """Version of the code that wrote a checkpoint and size of its network."""
+    with safe_open(path, "numpy") as file:
+        frozen = json.loads((file.metadata() or {})["frozen"])
+    return str(frozen["code_version"]), int(frozen["notes"].get("parameters", 0))

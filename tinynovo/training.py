@@ -27,7 +27,7 @@ from tinynovo.logbook import Logbook
 from tinynovo.mixture import mix
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import Figures
-from tinynovo.runs import OPTIONS, write_trials
+from tinynovo.runs import OPTIONS, WEIGHTS, write_trials
 from tinynovo.sequencing import find_device
 from tinynovo.stages import STAGES, TrainingOptions
 
@@ -226,7 +226,7 @@ class _Run:
         return list(found)
 
     def _export(self) -> Path:
-        path = self.options.output / "model.safetensors"
+        path = self.options.output / WEIGHTS
         checkpoint.save(path, self.weights(), self._frozen())
         return path
 
