@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint check docs figures card
+.PHONY: install demo test lint check docs figures card experiments method
 
 install: $(INSTALLED)
 
@@ -41,3 +41,12 @@ figures: install
 
 card: install
 	$(BIN)/python benchmarks/card.py
+
+# The experiments behind docs/method.md: hours on a laptop. What is finished is kept in runs/.
+experiments: install
+	$(BIN)/python benchmarks/arms.py
+	$(BIN)/python benchmarks/grid.py
+	$(BIN)/python benchmarks/method.py
+
+method: install
+	$(BIN)/python benchmarks/method.py

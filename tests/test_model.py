@@ -222,3 +222,10 @@ def test_a_blind_encoding_is_built_only_when_it_is_asked_for():
     assert (pair[1] - pair[0]).norm().item() == pytest.approx(0.0082, abs=0.0002)
     cosine = torch.nn.functional.cosine_similarity(pair[0], pair[1], dim=0)
     assert cosine.item() == pytest.approx(1.0, abs=1e-6)
+
+
+def test_an_answer_has_no_gaps():
+    """Padding between residues weighs nothing, so the residues behind it move up."""
+    tokens = torch.tensor([[3, PAD, 5, PAD, 7], [PAD, PAD, PAD, PAD, 4], [1, 2, 3, PAD, PAD]])
+    settled = Tinynovo.settle(torch.nn.functional.one_hot(tokens, VOCABULARY).float())
+    assert settled.tolist() == [[3, 5, 7, PAD, PAD], [4, PAD, PAD, PAD, PAD], [1, 2, 3, PAD, PAD]]

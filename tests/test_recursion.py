@@ -51,6 +51,9 @@ class Fake(nn.Module):
         moved = (evidence.answer + 1) % TOKENS
         return nn.functional.one_hot(moved, TOKENS) + 0 * y.sum(-1, keepdim=True)
 
+    def settle(self, logits: Tensor) -> Tensor:
+        return logits.argmax(-1)
+
     def verdict(self, z: Tensor, evidence: Laid) -> tuple[Tensor, Tensor]:
         number = len(self.laid) - 1
         halt = torch.tensor(self.halts[number]) if self.halts else torch.zeros(len(z))

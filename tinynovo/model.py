@@ -1,6 +1,6 @@
 """The network: peak encoder, the tiny network, feedback of the answer, answer and judging heads.
 
-Knows how the learned parts are put together and offers the recursion the five calls it needs. Does
+Knows how the learned parts are put together and offers the recursion the six calls it needs. Does
 not know the recursion that calls it nor the losses.
 
 Axes: B spectra, A answers a spectrum, N = B * A, P peaks, S slots, V tokens, D width.
@@ -85,6 +85,13 @@ class Tinynovo(nn.Module):
         logits: Tensor = self.answer(y) + self.feedback.bias(y, evidence)
         held: Tensor = self.keep(y) * functional.one_hot(evidence.answer, VOCABULARY)
         return logits + held
+
+    @staticmethod
+    def settle(logits: Tensor) -> Tensor:
+        """The likeliest token of every slot, int64 [N, S], gaps closed: padding weighs nothing."""
+        answer = logits.argmax(-1)
+        order = torch.argsort((answer == PAD).int(), dim=-1, stable=True)
+        return answer.gather(-1, order)
 
     @staticmethod
     def opinion(evidence: Evidence) -> Tensor:

@@ -1,6 +1,6 @@
 """The recursion: cycle, supervision step, solve.
 
-Knows how an answer is laid out, refined and laid out again, on any model that offers the five
+Knows how an answer is laid out, refined and laid out again, on any model that offers the six
 calls of `Recursive`. Does not know peaks, residues or losses.
 
 Axes: N answers, S slots, V tokens, D width.
@@ -56,6 +56,9 @@ class Recursive(Protocol[M, E]):
     def read(self, y: Tensor, evidence: E) -> Tensor:
         """Logits [N, S, V] of a new answer."""
 
+    def settle(self, logits: Tensor) -> Tensor:
+        """The new answer itself, int64 [N, S]."""
+
     def verdict(self, z: Tensor, evidence: E) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer laid out."""
 
@@ -106,7 +109,7 @@ def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) 
     y = model.network(state.y + z, memory)
     logits = model.read(y, evidence)
     halt, residues = model.verdict(z, evidence)
-    new = State(logits.argmax(-1).detach(), y.detach(), z.detach())
+    new = State(model.settle(logits), y.detach(), z.detach())
     return Step(state.answer, halt, residues, logits, evidence, new)
 
 
