@@ -84,6 +84,7 @@ def counted(runs: list[Run]) -> dict[str, Any]:
         "seeds": len(runs),
         "spectra": len(trials[0].samples),
         "trained_steps": trained,
+        "parameters": runs[0].parameters,
         "seconds": float(np.mean([run.curve("seconds")[1][-1] for run in runs])),
         "distance_of_leucine_and_asparagine": float((pair[1] - pair[0]).norm()),
         "end": {name: spread([s[-1][name] for s in steps]) for name in NAMES},

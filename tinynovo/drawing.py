@@ -1,8 +1,8 @@
-"""Drawing: figures that reports share.
+"""Drawing: figures and pages that reports share.
 
-Knows how curves, bars, reliability and confusion are drawn, and how a figure goes into a page.
-Does not know where the numbers come from. matplotlib (the extra ``report``) is imported when a
-figure is drawn.
+Knows how curves, bars, reliability and confusion are drawn, how a figure goes into a page and how a
+page is filled. Does not know where the numbers come from. matplotlib and jinja2 (the extra
+``report``) are imported when they are needed.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,6 +67,37 @@ def need_libraries() -> None:
         except ImportError:
             remedy = "pip install tinynovo[report]"
             raise InputError(f"a report needs {name}", remedy=remedy) from None
+
+
+def write_page(path: Path, template: str, content: Mapping[str, object]) -> None:
+    """Fill one of the package's templates and write it.
+
+    Parameters
+    ----------
+    path : Path
+    template : str
+        A file of ``data/``; in HTML all that is filled in is escaped.
+    content : mapping
+        What the template speaks of; it must speak of nothing else.
+
+    Raises
+    ------
+    InputError
+        When the page cannot be written.
+    """
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tinynovo", "data"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    page = environment.get_template(template).render(content)
+    try:
+        path.write_text(page, "utf-8")
+    except OSError as failure:
+        raise InputError(f"cannot be written: {failure.strerror}", file=path) from None
 
 
 def figure(width: float, height: float) -> tuple[Figure, Axes]:

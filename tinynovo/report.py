@@ -1,8 +1,7 @@
 """Reports: what was found in spectra, on one HTML page that needs no network.
 
 Knows what to note of spectra and PSMs while they go by, in memory that does not grow with the
-files, and what to show of it. Does not know where scores come from, nor files of spectra. jinja2
-(the extra ``report``) is imported when a page is written.
+files, and what to show of it. Does not know where scores come from, nor files of spectra.
 """
 
 from __future__ import annotations
@@ -10,14 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo import __version__
-from tinynovo.drawing import COLOURS, QUIET, bars, figure, image, need_libraries
+from tinynovo.drawing import COLOURS, QUIET, bars, figure, image, need_libraries, write_page
 from tinynovo.errors import InputError
 from tinynovo.evaluation import match
 from tinynovo.peptide import PSM, Fragment, Peptide, fragments
@@ -168,29 +166,22 @@ def write_report(
     InputError
         When the page cannot be written.
     """
-    import jinja2
-
-    source = resources.files("tinynovo").joinpath("data/report.html").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(source).render(
-        version=__version__,
-        files=files,
-        settings=settings,
-        findings=findings,
-        reasons=reasons,
-        histograms=_histograms(findings),
-        groups=[
+    content = {
+        "version": __version__,
+        "files": files,
+        "settings": settings,
+        "findings": findings,
+        "reasons": reasons,
+        "histograms": _histograms(findings),
+        "groups": [
             ("Highest scores", [_card(e) for e in findings.best]),
             ("Middling scores", [_card(e) for e in findings.middling]),
         ],
-        sample=sorted(findings.sample, key=lambda e: -e.score),
-        tolerance=f"{TOLERANCE_PPM:g} ppm or {TOLERANCE_TH:g} Th, whichever is wider",
-        drawn_peaks=DRAWN_PEAKS,
-    )
-    try:
-        path.write_text(page, "utf-8")
-    except OSError as failure:
-        raise InputError(f"cannot be written: {failure.strerror}", file=path) from None
+        "sample": sorted(findings.sample, key=lambda e: -e.score),
+        "tolerance": f"{TOLERANCE_PPM:g} ppm or {TOLERANCE_TH:g} Th, whichever is wider",
+        "drawn_peaks": DRAWN_PEAKS,
+    }
+    write_page(path, "report.html", content)
 
 
 def _histograms(findings: Findings) -> list[dict[str, str]]:

@@ -11,7 +11,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,8 @@ from tinynovo.drawing import (
     pairs,
     panels,
     reliability,
+    write_page,
 )
-from tinynovo.errors import InputError
 from tinynovo.runs import Run, Sample, Trial
 
 SHOWN = 20
@@ -93,8 +92,6 @@ def write_review(path: Path, runs: Sequence[Run]) -> tuple[Path, Path]:
         When the libraries for drawing are not installed or the pages cannot be written.
     """
     need_libraries()
-    import jinja2
-
     groups = grouped(runs)
     content = {
         "version": __version__,
@@ -104,19 +101,10 @@ def write_review(path: Path, runs: Sequence[Run]) -> tuple[Path, Path]:
         "table": figure_table(groups),
         "flips": flip_table(groups),
     }
-    written = []
-    for ending in (".html", ".md"):
-        source = resources.files("tinynovo").joinpath(f"data/review{ending}").read_text("utf-8")
-        environment = jinja2.Environment(
-            autoescape=ending == ".html", undefined=jinja2.StrictUndefined, trim_blocks=True
-        )
-        target = path.with_suffix(ending)
-        try:
-            target.write_text(environment.from_string(source).render(content), "utf-8")
-        except OSError as failure:
-            raise InputError(f"cannot be written: {failure.strerror}", file=target) from None
-        written.append(target)
-    return written[0], written[1]
+    pages = path, path.with_suffix(".md")
+    for page in pages:
+        write_page(page, f"review{page.suffix}", content)
+    return pages
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:

@@ -122,7 +122,6 @@ class Stage:
     """
 
     strategy: Literal["full", "draft", "empty"]
-    objective: nn.Module
 
     def __init__(
         self,
@@ -135,6 +134,15 @@ class Stage:
         self.mixture = mixture
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(self.trains(name))
+        self.objective = self.aim(model)
+        self.gather(tell)
+
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """The objective."""
+        raise NotImplementedError
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        """Make or read what the stage needs beside the mixture."""
 
     def trains(self, name: str) -> bool:
         """Whether weights of this name are trained."""
@@ -177,15 +185,9 @@ class ScorerStage(Stage):
 
     strategy = "draft"
 
-    def __init__(
-        self,
-        options: TrainingOptions,
-        mixture: Mixture,
-        model: Tinynovo,
-        tell: Callable[[str], None],
-    ) -> None:
-        super().__init__(options, mixture, model, tell)
-        self.objective = ScorerObjective(model)
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """Teacher forcing."""
+        return ScorerObjective(model)
 
     def trains(self, name: str) -> bool:
         """Only the scorer."""
@@ -197,19 +199,18 @@ class LoopStage(Stage):
 
     strategy = "full"
 
-    def __init__(
-        self,
-        options: TrainingOptions,
-        mixture: Mixture,
-        model: Tinynovo,
-        tell: Callable[[str], None],
-    ) -> None:
-        super().__init__(options, mixture, model, tell)
-        self.objective = LoopObjective(model, options.recursion, options.losses, unjudged=1)
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """Deep supervision; the last of the first answers is no draft and is not judged."""
+        options = self.options
+        return LoopObjective(model, options.recursion, options.losses, unjudged=1)
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        """The drafts, which are made once."""
+        options = self.options
         if options.scorer is None:
             raise InputError("the loop needs a trained scorer", remedy="set scorer")
         plan = DraftPlan(
-            mixture,
+            self.mixture,
             options.scorer,
             options.drafts,
             options.cache,
@@ -260,29 +261,28 @@ class WholeStage(Stage):
 
     strategy = "empty"
 
-    def __init__(
-        self,
-        options: TrainingOptions,
-        mixture: Mixture,
-        model: Tinynovo,
-        tell: Callable[[str], None],
-    ) -> None:
-        self.teaches_the_scorer = options.scorer is None and model.options.evidence == "shared"
-        super().__init__(options, mixture, model, tell)
-        self.objective = LoopObjective(model, options.recursion, options.losses, unjudged=0)
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """Deep supervision."""
+        options = self.options
+        return LoopObjective(model, options.recursion, options.losses, unjudged=0)
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        """The peptides that are held out."""
+        options = self.options
         self.unseen: Corpus | None = None
         if options.held_out:
             self.unseen = held_out(
                 options.mixture,
                 options.preprocessing,
-                mixture.corpus,
+                self.mixture.corpus,
                 options.held_out,
                 options.data_seed,
             )
 
     def trains(self, name: str) -> bool:
         """All, but the scorer only where it is asked and does not come from a checkpoint."""
-        return self.teaches_the_scorer or not name.startswith("scorer.")
+        taught = self.options.scorer is None and self.options.model.evidence == "shared"
+        return taught or not name.startswith("scorer.")
 
     def batch(self, drawn: Rows, rng: np.random.Generator) -> tuple[PeakBatch | Tensor, ...]:
         """Spectra, their answers and an empty answer of each."""
