@@ -122,7 +122,9 @@ def a_run(final: float, early: float, evidence: str = "shared") -> Run:
         most_entropy=5.0,
         samples=samples,
     )
-    return Run(Path("x"), {"model": {"evidence": evidence}}, metrics, [trial])
+    rounds = {"supervision_steps": 4, "cycles": 1 + (final == 0.7)}
+    options = {"model": {"evidence": evidence}, "recursion": rounds}
+    return Run(Path("x"), options, metrics, [trial])
 
 
 def test_runs_of_one_answer_are_summed_up():
@@ -145,10 +147,9 @@ def test_early_flips_are_ranked_against_the_outcome():
     found = script("grid")["early_flips"](runs)
     assert found["flip_rate"] == pytest.approx([0.1, 0.2, 0.3, 0.4])
     assert found["all"]["spearman"] == pytest.approx(-0.8)
-    assert (found["with shared evidence"]["n"], found["with shared evidence"]["spearman"]) == (
-        3,
-        pytest.approx(-1.0),
-    )
+    shared = found["with shared evidence"]
+    assert (shared["n"], shared["spearman"]) == (3, pytest.approx(-1.0))
+    assert found["with shared evidence, four steps of one cycle"]["n"] == 2
 
 
 def test_what_is_finished_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

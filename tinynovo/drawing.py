@@ -144,6 +144,8 @@ def panels(content: Sequence[Panel], across: int = 3) -> Figure:
 
 
 def _panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     for curve in panel.curves:
         colour = colours[curve.name]
         dots = "o-" if len(curve.x) <= 40 else "-"
@@ -152,6 +154,7 @@ def _panel(axes: Axes, panel: Panel, colours: Mapping[str, str]) -> None:
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, lw=0)
     if panel.mark is not None:
         axes.axvline(panel.mark, color=QUIET, lw=0.8, ls="--")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(panel.title, loc="left", fontsize="medium")
     axes.set_xlabel(panel.x)
     if panel.log:
