@@ -104,7 +104,7 @@ def question(grid: dict[str, Any], name: str) -> str:
             )
         ]
         rows.append([answer, str(found["trained_steps"]), *cells, f"{found['seconds']:.0f}"])
-    header = [name, "steps", "token accuracy", "sequence accuracy"]
+    header = [name, "trained with", "token accuracy", "sequence accuracy"]
     header += ["token accuracy, 16 steps", "sequence accuracy, 16 steps", "seconds"]
     return table(header, rows)
 
