@@ -27,7 +27,7 @@ def sample(true: str, predicted: str, probability: float = 0.5) -> Sample:
     right = true == predicted
     return Sample(
         true=list(true),
-        predicted=[token.replace("_", "") for token in predicted],
+        predicted=list(predicted),
         right=right,
         probability=probability,
         token_accuracy=sum(a == b for a, b in zip(true, predicted, strict=False)) / len(true),
@@ -49,7 +49,7 @@ def trial(accuracy: float, steps: int = 3) -> Trial:
         }
         for step in range(steps)
     ]
-    samples = [sample("GASP", "GASP", 0.9), sample("LNDEK", "LN_EK", 0.7), sample("AW", "<b>")]
+    samples = [sample("GASP", "GASP", 0.9), sample("LNDEK", "LNDQK", 0.7), sample("AW", "<b>")]
     return Trial(
         name="random peptides",
         start="nothing",
@@ -137,8 +137,8 @@ def test_the_page_needs_no_network_and_tells_what_was_run(runs: list[Run], tmp_p
         assert "losses.spectrum" in both
         assert "10 of 10 steps" in both
     assert '<span class="wrong">&lt;</span>' in page
-    assert '<span class="wrong">_</span>' in page
-    assert "| `LNDEK` | `LN_EK` |" in text
+    assert 'LND<span class="wrong">Q</span>K' in page
+    assert "| `LNDEK` | `LNDQK` |" in text
     assert "{{" not in text + page
 
 

@@ -20,7 +20,7 @@ TRIAL = Trial(
     samples=[
         Sample(
             true=["G", "A"],
-            predicted=["G", "", "A"],
+            predicted=["G", "S", "A"],
             right=False,
             probability=0.25,
             token_accuracy=0.5,

@@ -84,13 +84,6 @@ def test_samples_are_what_stood_at_the_last_step():
     assert all(sample.probability == pytest.approx(0.5) for sample in samples.values())
 
 
-def test_padding_within_an_answer_is_shown_as_nothing():
-    gap = ids(*by_mass("GASPV", "SAMPLER", "LNDEK"))
-    gap[:, 1] = PAD
-    samples = trial_of(Scripted([gap], [0.0]), 1).samples
-    assert all(sample.predicted[1] == "" and sample.predicted[-1] != "" for sample in samples)
-
-
 @pytest.mark.parametrize("drafted", [False, True])
 def test_a_trial_is_the_same_every_time_and_starts_where_it_says(drafted: bool):
     model = loaded().model

@@ -303,7 +303,7 @@ def _trial(trial: Trial) -> dict[str, object]:
 def _row(sample: Sample) -> dict[str, object]:
     """A sample for a table; each predicted token with whether it stands in its place."""
     true = [*sample.true, *[""] * len(sample.predicted)]
-    marked = [(p or "_", p == t) for p, t in zip(sample.predicted, true, strict=False)]
+    marked = [(p, p == t) for p, t in zip(sample.predicted, true, strict=False)]
     return {
         "true": "".join(sample.true),
         "predicted": marked,
@@ -322,7 +322,7 @@ def _reliability(trial: Trial) -> Any:
 
 def _usage(trial: Trial) -> Any:
     true = Counter(token for sample in trial.samples for token in sample.true)
-    found = Counter(token for sample in trial.samples for token in sample.predicted if token)
+    found = Counter(token for sample in trial.samples for token in sample.predicted)
     names = sorted({*true, *found}, key=lambda token: (-true[token], token))
     shares = [[c[name] / max(1, c.total()) for name in names] for c in (true, found)]
     return pairs(names, shares[0], shares[1])
@@ -337,7 +337,7 @@ def _entropy(trial: Trial) -> Any:
 
 def _lengths(trial: Trial) -> Any:
     true = [len(sample.true) for sample in trial.samples]
-    return confusion(true, [sum(map(bool, sample.predicted)) for sample in trial.samples])
+    return confusion(true, [len(sample.predicted) for sample in trial.samples])
 
 
 _DRAWN: dict[str, Callable[[Trial], Any]] = {

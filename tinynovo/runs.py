@@ -24,8 +24,8 @@ WEIGHTS = "model.safetensors"
 class Sample(BaseModel):
     """One spectrum of a trial: tokens that are true, and those that stood at the last step.
 
-    Nothing stands where an answer has padding between its residues. `probability` is the judge's
-    that all of it is right; `error_ppm` by how much it misses the precursor mass.
+    `probability` is the judge's that all of it is right; `error_ppm` by how much it misses the
+    precursor mass.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

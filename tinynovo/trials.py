@@ -25,7 +25,7 @@ from tinynovo.objectives import Figures, answer_figures, mass_error
 from tinynovo.recursion import RecursionOptions, solve
 from tinynovo.runs import Sample, Trial
 from tinynovo.scorer import closing_slack
-from tinynovo.tokens import PAD, TOKENS, VOCABULARY, PeakBatch
+from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, decode
 
 _BATCH = 32
 _BEAM = BeamOptions(n_beams=5, candidates=1)
@@ -162,8 +162,8 @@ def _samples(answer: Tensor, sure: Tensor, truth: Tensor, mass: Tensor) -> list[
     columns = (truth, answer, right.all(-1), sure, share, mass_error(answer, mass))
     return [
         Sample(
-            true=_names(true),
-            predicted=_names(found),
+            true=list(decode(true).tokens),
+            predicted=list(decode(found).tokens),
             right=whole,
             probability=probability,
             token_accuracy=accuracy,
@@ -173,11 +173,3 @@ def _samples(answer: Tensor, sure: Tensor, truth: Tensor, mass: Tensor) -> list[
             *(column.tolist() for column in columns), strict=True
         )
     ]
-
-
-def _names(ids: list[int]) -> list[str]:
-    """Names of the tokens up to the last one, nothing where padding stands between."""
-    names = ["" if token == PAD else TOKENS[token] for token in ids]
-    while names and not names[-1]:
-        names.pop()
-    return names
