@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: install demo test lint check docs figures card experiments method
+.PHONY: install demo test lint check docs figures card experiments method realism
 
 install: $(INSTALLED)
 
@@ -35,6 +35,7 @@ docs: install
 # spectra of ../shared/data.
 figures: install
 	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/effort.py
 	$(BIN)/python benchmarks/refinement.py
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/card.py
@@ -47,6 +48,10 @@ experiments: install
 	$(BIN)/python benchmarks/arms.py
 	$(BIN)/python benchmarks/grid.py
 	$(BIN)/python benchmarks/method.py
+
+# How far rendered training spectra are from real ones: two minutes. Reads the data of ../shared/data.
+realism: install
+	$(BIN)/python benchmarks/realism.py
 
 method: install
 	$(BIN)/python benchmarks/method.py

@@ -10,14 +10,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from common import DATA, FILES, Labelled, Results, about, arguments, told
 
 from tinynovo import __version__, config
 from tinynovo.evaluation import DEFINITIONS, Metrics, evaluate
 from tinynovo.journeys import evaluate_files
-from tinynovo.peptide import PSM, Peptide
-from tinynovo.sequencing import Sequencer, SequencingOptions
+from tinynovo.options import SequencingOptions
+from tinynovo.peptide import PSM, Peptide, fragments
+from tinynovo.sequencing import Sequencer
+from tinynovo.spectrum import Preprocessing, Spectrum, preprocess
 
 STRATEGIES = ("draft", "empty", "full")
 
@@ -63,6 +66,11 @@ def main() -> None:
             print(f"{file} {strategy}: peptide recall {recall:.4f}", flush=True)
             results.save()
         found["draft_against_full"] = paired(labelled.peptides, answers["draft"], answers["full"])
+        unseen = [
+            cuts_unseen(s, p) for s, p in zip(labelled.spectra, labelled.peptides, strict=True)
+        ]
+        groups = evaluate(labelled.peptides, answers["full"], sources=unseen, resamples=0).groups
+        found["full_by_cuts"] = {name: groups["source"][name] for name in sorted(groups["source"])}
     results.finish()
 
 
@@ -75,6 +83,19 @@ def best(sequencer: Sequencer, labelled: Labelled, what: str) -> list[PSM]:
 def compared(labelled: Labelled, psms: list[PSM]) -> Metrics:
     """Figures, broken down by length, modification, charge and source."""
     return evaluate(labelled.peptides, psms, charges=labelled.charges, sources=labelled.sources)
+
+
+def cuts_unseen(spectrum: Spectrum, peptide: Peptide) -> str:
+    """How many bonds of the true peptide, beside the first, show no b or y ion, 1+ or 2+."""
+    peaks = preprocess(spectrum, Preprocessing(min_peaks=1), spectrum.precursor_charge)
+    mz = np.array([-1e3, 1e6]) if isinstance(peaks, str) else peaks.mz * 1e-6
+    seen = np.zeros(len(peptide) + 1, bool)
+    for ion in fragments(peptide, charges=(1, 2)):
+        found = np.abs(mz - ion.mz).min() <= ion.mz * 12e-6 + 0.008
+        seen[ion.ordinal if ion.series == "b" else len(peptide) - ion.ordinal] |= found
+    others = int((~seen[2 : len(peptide)]).sum())
+    kinds = ("0", "1", "2", "3 or more")
+    return f"{kinds[min(others, 3)]} unseen, the first {'' if seen[1] else 'un'}seen"
 
 
 def figures(metrics: Metrics) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tinynovo.masses import residue_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = ("accuracy", "refinement", "speed")
+NAMES = ("accuracy", "effort", "refinement", "speed")
 README, CARD = ROOT / "README.md", ROOT / "model-card.md"
 BLOCK = re.compile(r"(<!-- figures:start -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 
@@ -95,6 +95,8 @@ def summary(results: Results) -> str:
             f"With 95 % intervals. {speed_line(speed)} [model-card.md](model-card.md) has all "
             "figures, definitions and limits; `make figures` measures them again.",
             "",
+            "![Peptide recall over time by effort](docs/figures/effort.png)",
+            "",
             "![Recall, token accuracy and flip rate by step](docs/figures/refinement.png)",
             "",
         ]
@@ -125,6 +127,7 @@ def model_card(results: Results, frozen: Frozen, size: int) -> str:
         training(frozen),
         USE.splitlines(),
         accuracy(results["accuracy"]),
+        effort(results["effort"]),
         refinement(results["refinement"]),
         throughput(results["speed"]),
     ]
@@ -250,6 +253,34 @@ def accuracy(results: Mapping[str, Any]) -> list[str]:
     lines += [f"- {name}: {text}" for name, text in results["definitions"].items()]
     lines += ["", *commands("accuracy", f" --limit {limit}" if limit else "", results["about"])]
     return lines
+
+
+def effort(results: Mapping[str, Any]) -> list[str]:
+    """What more time brings."""
+    rows = []
+    for file, found in results["files"].items():
+        for name, figures in found.items():
+            cells = [described(file), str(figures["spectra"]), name]
+            cells += cell(figures, "peptide_recall", "auc", "aa_precision")
+            rows.append([*cells, f"{figures['seconds_a_spectrum']:.2f}"])
+    chosen = [
+        f"- `{name}`: {', '.join(f'`{part}`' for part in overrides) or 'as `configure` writes'}"
+        for name, overrides in results["efforts"].items()
+    ]
+    header = ["", "spectra", "effort", "peptide recall", "auc", "aa precision", "seconds each"]
+    return [
+        "## Effort",
+        "",
+        "`tinynovo sequence --effort` sets several options at once:",
+        "",
+        *chosen,
+        "",
+        *table(header, rows),
+        "",
+        "![Peptide recall over time by effort](docs/figures/effort.png)",
+        "",
+        *commands("effort", f" --limit {results['limit']}", results["about"]),
+    ]
 
 
 def refinement(results: Mapping[str, Any]) -> list[str]:

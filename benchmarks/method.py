@@ -41,7 +41,7 @@ RECORDED_LOSS = (1.701, 1.661, 1.642, 1.651, 1.642)
 
 def page() -> str:
     """The whole page."""
-    names = ("arms", "grid", "accuracy", "refinement")
+    names = ("arms", "grid", "accuracy", "realism", "refinement")
     results = {name: json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in names}
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
@@ -53,6 +53,7 @@ def page() -> str:
         question=lambda name: question(results["grid"], name),
         told=told,
         strategies=strategies(results["accuracy"]),
+        told_apart=told_apart(results["realism"]),
     )
 
 
@@ -120,6 +121,14 @@ def strategies(accuracy: dict[str, Any]) -> str:
             cells.append(f"{recall:.3f} ({low:.3f}-{high:.3f})")
         rows.append([file.removesuffix(".parquet"), str(found["full"]["spectra"]), *cells])
     return table(["spectra", "n", "draft alone", "loop from nothing", "all of it"], rows)
+
+
+def told_apart(results: dict[str, Any]) -> str:
+    """AUC of the classifier by kind."""
+    return ", ".join(
+        f"{kind}: AUC {found['auc']:.3f} ± {found['sd']:.3f}"
+        for kind, found in results["kinds"].items()
+    )
 
 
 if __name__ == "__main__":

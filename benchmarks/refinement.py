@@ -24,9 +24,10 @@ from tinynovo.evaluation import match
 from tinynovo.losses import same_mass
 from tinynovo.model import Memory
 from tinynovo.objectives import answer_figures
+from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.recursion import solve
-from tinynovo.sequencing import Sequencer, SequencingOptions
+from tinynovo.sequencing import Sequencer
 from tinynovo.spectrum import Peaks, preprocess
 from tinynovo.tokens import PAD, answer_batch, decode, encode, peak_batch
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import torch
 
+from tinynovo.options import SequencingOptions
 from tinynovo.readers import read_spectra
-from tinynovo.sequencing import Sequencer, SequencingOptions
+from tinynovo.sequencing import Sequencer
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"

@@ -65,6 +65,17 @@ def results() -> dict[str, Any]:
             "definitions": DEFINITIONS,
             "files": {"labelfree_hcd_valid.parquet": found},
         },
+        "effort": {
+            "about": ABOUT,
+            "limit": 200,
+            "efforts": {"fast": ["strategy=draft"], "default": []},
+            "files": {
+                "labelfree_hcd_valid.parquet": {
+                    "fast": found["draft"] | {"seconds_a_spectrum": 0.125},
+                    "default": found["full"] | {"seconds_a_spectrum": 0.5},
+                }
+            },
+        },
         "refinement": {
             "about": ABOUT,
             "limit": 256,
@@ -152,5 +163,7 @@ def test_without_results_there_is_no_card(
     monkeypatch.setitem(pages.__globals__, "README", readme)
     assert pages() == {readme: "a\n<!-- figures:start -->\n<!-- figures:end -->\nb\n"}
     (tmp_path / "speed.json").write_text("{}")
-    with pytest.raises(ValueError, match="no results of accuracy, refinement: run make figures"):
+    with pytest.raises(
+        ValueError, match="no results of accuracy, effort, refinement: run make figures"
+    ):
         pages()

@@ -75,7 +75,8 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
     sequencing, training = ModuleType("sequencing"), ModuleType("training")
     stages = ModuleType("stages")
-    sequencing.__dict__.update(Sequencer=FakeSequencer, SequencingOptions=FakeOptions)
+    sequencing.__dict__.update(Sequencer=FakeSequencer)
+    monkeypatch.setattr("tinynovo.options.SequencingOptions", FakeOptions)
     training.__dict__.update(train=train)
     stages.__dict__.update(TrainingOptions=TrainingOptions)
     monkeypatch.setitem(sys.modules, "tinynovo.sequencing", sequencing)

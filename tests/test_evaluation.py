@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -130,6 +131,16 @@ def test_scores_rank_whatever_their_scale_and_their_absence_ranks_last() -> None
     predicted = [psm("GGGG", None), psm("GGGG", math.nan), psm("GLK", -3.0)]
     metrics = measured(["GAK", "GVK", "GLK"], predicted)
     assert metrics.published.auc == pytest.approx((1 + 2 * (1 / 3)) / 3)
+
+
+def test_an_answer_of_unknown_residues_is_wrong() -> None:
+    """GAK is right, three residues; the other counts as the three of its truth."""
+    predicted = [psm("GAK", 0.9), replace(psm("GAK", 0.8), peptide=None)]
+    metrics = measured(["GAK", "GVK"], predicted)
+    assert (metrics.predicted, metrics.unknown, metrics.coverage) == (2, 1, 1.0)
+    figures = metrics.published
+    assert (figures.peptide_recall, figures.peptide_precision) == (0.5, 0.5)
+    assert figures.aa_precision == 3 / 6
 
 
 def test_nothing_predicted_and_nothing_at_all() -> None:

@@ -6,13 +6,17 @@ import json
 import runpy
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from handmade import ladder
 
 from tinynovo import config
 from tinynovo.layers import MassEncoding
+from tinynovo.peptide import Peptide, fragments
 from tinynovo.runs import Run, Sample, Trial
 from tinynovo.stages import TrainingOptions
 
@@ -25,7 +29,7 @@ def _neighbours(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The benchmarks import what they share from their own folder."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     yield
-    for name in ("common", "experiments"):
+    for name in ("accuracy", "common", "experiments"):
         sys.modules.pop(name, None)
 
 
@@ -174,3 +178,33 @@ def test_what_is_finished_is_not_trained_again(tmp_path: Path, monkeypatch: pyte
 def test_the_page_on_the_method_is_current():
     page = script("method")["page"]()
     assert (ROOT / "docs" / "method.md").read_text("utf-8") == page, "stale: run make method"
+
+
+@pytest.mark.parametrize(
+    ("peptide", "left_out", "expected"),
+    [
+        ("PEPTLDEK", (), "0 unseen, the first seen"),
+        ("PEPTLDEK", (1,), "0 unseen, the first unseen"),
+        ("PEPTLDEK", (1, 2, 4), "2 unseen, the first unseen"),
+        ("PEPTLDEK", (2, 3, 4, 5, 6), "3 or more unseen, the first seen"),
+    ],
+)
+def test_cuts_without_an_ion_are_counted(
+    peptide: str, left_out: tuple[int, ...], expected: str
+) -> None:
+    """A cut at bond n shows b n and y (length - n); both are left out."""
+    whole = Peptide.parse(peptide)
+    kept = [
+        ion.mz
+        for ion in fragments(whole, charges=(1,))
+        if (ion.ordinal if ion.series == "b" else len(whole) - ion.ordinal) not in left_out
+    ]
+    mz = np.array(sorted(kept))
+    spectrum = replace(ladder(peptide), mz=mz, intensity=np.ones(mz.size))
+    assert script("accuracy")["cuts_unseen"](spectrum, whole) == expected
+
+
+def test_partners_are_of_the_same_charge_and_near_in_length() -> None:
+    reals = [((2, 10), [0.0]), ((3, 10), [0.0]), ((2, 10), [0.0])]
+    others = [((3, 12), [1.0]), ((2, 14), [2.0]), ((2, 9), [3.0]), ((3, 30), [4.0])]
+    assert script("realism")["partners"](reals, others).tolist() == [[3.0], [1.0], [2.0]]

@@ -691,6 +691,15 @@ def test_mztab_of_another_tool(tmp_path: Path) -> None:
     assert (third.peptide, third.score, third.precursor_mz) == (None, None, None)
 
 
+@pytest.mark.parametrize("peptide", ["+43.006-17.027PEPTIDEK", "PEPTK[+99.9]DEK", "PEPTXDEK"])
+def test_a_prediction_of_unknown_residues_keeps_its_score(tmp_path: Path, peptide: str) -> None:
+    text = f"spectrum_id,sequence,score\n0,{peptide},0.75\n1,PEPTIDEK,0.5\n"
+    first, second = predictions(tmp_path / "a.csv", text)
+    assert (first.peptide, first.score) == (None, 0.75)
+    assert first.reason
+    assert (str(second.peptide), second.reason) == ("PEPTLDEK", "")
+
+
 @pytest.mark.parametrize(
     ("sequence", "modifications", "proforma"),
     [
@@ -711,7 +720,6 @@ def test_mztab_without_proforma(
 @pytest.mark.parametrize(
     ("sequence", "modifications", "scores", "problem"),
     [
-        ("PEUK", "null", "null", "residue 'U'"),
         ("PEK", "2-Oxidation (M)", "null", "cannot read"),
         ("PEK", "9-UNIMOD:35", "null", "cannot read"),
         ("PEK", "null", "0.1,0.2", "2 residue scores for 3 residues"),

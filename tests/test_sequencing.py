@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from tinynovo.errors import InputError
 from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, ion_mz, neutral_mass, udalton
+from tinynovo.options import SequencingOptions
 from tinynovo.peptide import PSM, Peptide
-from tinynovo.sequencing import Sequencer, SequencingOptions, find_device
+from tinynovo.sequencing import Sequencer, find_device
 from tinynovo.spectrum import Spectrum
 
 PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "GGSSAAPPVVTK", "WYFHR")
@@ -70,7 +71,7 @@ def test_answers_are_what_rows_promise(strategy: str, tolerance: str):
     options: dict[str, object] = {"strategy": strategy, "top_match": 3}
     if strategy == "empty":
         options |= {"max_peptide_len": 6, "min_peptide_len": 2}
-    tested = sequencer(**options)
+    tested = sequencer(2, **options)
     tested.tolerance = Tolerance.parse(tolerance)
     psms = list(tested.sequence(spectra()))
     answered = [psm for psm in psms if psm.peptide is not None]

@@ -144,6 +144,9 @@ def _report_parser(verbs: Verbs) -> None:
 def _model_arguments(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("-m", "--model", type=Path, help="checkpoint; default: the packaged weights")
     verb.add_argument("-c", "--config", type=Path, help="YAML as written by configure")
+    efforts = ("fast", "default", "max")
+    text = "speed or accuracy: sets several options, which --set may set again; default: default"
+    verb.add_argument("--effort", choices=efforts, default="default", help=text)
     _set_argument(verb)
     devices = ("auto", "cpu", "cuda", "mps")
     verb.add_argument("--device", choices=devices, default="auto", help="default: auto")
@@ -250,7 +253,10 @@ def _print_metrics(metrics: Metrics) -> None:
         return _number(getattr(figures, name)) + interval
 
     console = Console(highlight=False)
-    console.print(f"{metrics.spectra} spectra, {metrics.predicted} predicted\n")
+    console.print(f"{metrics.spectra} spectra, {metrics.predicted} predicted")
+    if metrics.unknown:
+        console.print(f"{metrics.unknown} predictions hold unknown residues and count as wrong")
+    console.print()
     columns = (metrics.published, metrics.strict, metrics.exact)
     names = ("peptide_recall", "peptide_precision", "auc", "aa_precision", "aa_recall")
     rows = [[name, *(cell(column, name) for column in columns)] for name in names]
@@ -291,7 +297,7 @@ def _report(arguments: argparse.Namespace) -> list[InputError]:
 
 def _configure(arguments: argparse.Namespace) -> list[InputError]:
     from tinynovo import config
-    from tinynovo.sequencing import SequencingOptions
+    from tinynovo.options import SequencingOptions
 
     text = f"# Options of tinynovo sequence, for its -c.\n{config.dump(SequencingOptions())}"
     if arguments.output is None:
@@ -314,9 +320,10 @@ def _version(_: argparse.Namespace) -> list[InputError]:
 
 def _sequencer(arguments: argparse.Namespace) -> Sequencer:
     from tinynovo import config
-    from tinynovo.sequencing import Sequencer, SequencingOptions
+    from tinynovo.options import EFFORTS, SequencingOptions
+    from tinynovo.sequencing import Sequencer
 
-    overrides = list(arguments.set)
+    overrides = [*EFFORTS[arguments.effort], *arguments.set]
     if arguments.batch_size:
         overrides.append(f"predict_batch_size={arguments.batch_size}")
     if getattr(arguments, "top_match", None):

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from safetensors.numpy import load_file, save_file
+from torch.nn.functional import pad
 
 from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
@@ -142,7 +143,9 @@ def _shard(shard: int) -> None:
         with torch.inference_mode():
             table = peak_table(batch, scorer.options)
             window = closing_slack(batch.residue_mass)
-            parts.append(draft(scorer, table, beam, banned, window).tokens.numpy())
+            found = draft(scorer, table, beam, banned, window).tokens
+            missing = beam.candidates - found.shape[1]
+            parts.append(pad(found, (0, 0, 0, missing), value=PAD).numpy())
     order = rng.permutation(_SHARD)
     tokens = np.concatenate(parts).astype(np.uint8)[order]
     part = _file(folder, shard).with_suffix(".part")

@@ -49,6 +49,8 @@ DEFINITIONS = {
     "exact": "the same residues and modifications at the same places, I = L",
     "aa_precision": "matching residues / predicted residues",
     "aa_recall": "matching residues / true residues of all spectra",
+    "unknown": "answers with a residue that the residue table lacks: wrong, and so are as many "
+    "residues as the true peptide has",
     "peptide_recall": "matching peptides / all spectra; a missing prediction is wrong",
     "peptide_precision": "matching peptides / predicted peptides",
     "coverage": "predicted peptides / all spectra",
@@ -81,8 +83,10 @@ class Metrics:
     ----------
     spectra, predicted : int
         All spectra, and those with a prediction.
+    unknown : int
+        Predictions with a residue that the residue table lacks; they count as wrong.
     coverage : float or None
-        Their ratio.
+        Predicted over all spectra.
     published, strict, exact : Figures
         By the three definitions of a match; `exact` has no residue figures.
     groups : dict
@@ -91,6 +95,7 @@ class Metrics:
 
     spectra: int
     predicted: int
+    unknown: int
     coverage: float | None
     published: Figures
     strict: Figures
@@ -143,7 +148,8 @@ def evaluate(
     ----------
     truths : sequence of Peptide, one a spectrum
     predictions : sequence of PSM or None, one a spectrum
-        The best prediction; None or a PSM without peptide where there is none.
+        The best prediction; None or a PSM without peptide and score where there is none. One
+        with a score but no peptide is a prediction of residues that the residue table lacks.
     charges, sources : sequence, optional, one a spectrum
         Groups to break the figures down by, beside length and modification.
     resamples, seed : int
@@ -163,11 +169,13 @@ def evaluate(
     scores = np.array(
         [-np.inf if psm is None or psm.score is None else psm.score for psm in predictions]
     )
-    tables = {
-        "published": _table(truths, answers, scores, lambda t, p: match(t, p, PUBLISHED)),
-        "strict": _table(truths, answers, scores, lambda t, p: match(t, p, STRICT)),
-        "exact": _table(truths, answers, scores, lambda t, p: [t.tokens == p.tokens]),
+    unknown = [p is not None and p.peptide is None and p.score is not None for p in predictions]
+    rules: dict[str, Callable[[Peptide, Peptide], list[bool]]] = {
+        "published": lambda t, p: match(t, p, PUBLISHED),
+        "strict": lambda t, p: match(t, p, STRICT),
+        "exact": lambda t, p: [t.tokens == p.tokens],
     }
+    tables = {name: _table(truths, answers, unknown, scores, r) for name, r in rules.items()}
     peptides = {tokens: number for number, tokens in enumerate({t.tokens: None for t in truths})}
     clusters = np.array([peptides[t.tokens] for t in truths], dtype=np.int64)
     figures = {
@@ -175,10 +183,11 @@ def evaluate(
     }
     exact = {**figures["exact"], "aa_precision": None, "aa_recall": None}
     exact["intervals"] = {k: v for k, v in exact["intervals"].items() if k != "aa_precision"}
-    predicted = sum(answer is not None for answer in answers)
+    predicted = sum(answer is not None for answer in answers) + sum(unknown)
     return Metrics(
         spectra=len(truths),
         predicted=predicted,
+        unknown=sum(unknown),
         coverage=_ratio(predicted, len(truths)),
         published=Figures(**figures["published"]),
         strict=Figures(**figures["strict"]),
@@ -226,6 +235,7 @@ class _Table:
 def _table(
     truths: Sequence[Peptide],
     answers: Sequence[Peptide | None],
+    unknown: Sequence[bool],
     scores: NDArray[np.float64],
     compare: Callable[[Peptide, Peptide], list[bool]],
 ) -> _Table:
@@ -236,6 +246,8 @@ def _table(
             matches = compare(truth, answer)
             size = len(_residue_masses(answer))
             counts[row, [0, 1, 2, 4]] = 1, all(matches), sum(matches), size
+        elif unknown[row]:
+            counts[row, [0, 4]] = 1, counts[row, 3]
     score = np.where((counts[:, 0] > 0) & ~np.isnan(scores), scores, -np.inf)
     order = np.lexsort((-score, -counts[:, 0]))
     return _Table(order, score[order], counts[order])

@@ -69,6 +69,10 @@ LOSES = {
 _SERIES = {"a": -CARBON_MONOXIDE, "b": 0.0, "y": WATER}
 
 
+class UnknownResidueError(InputError):
+    """A peptide can be read, but holds what the residue table lacks."""
+
+
 @dataclass(frozen=True)
 class Peptide:
     """A peptide as a tuple of tokens of the residue table, N to C.
@@ -92,8 +96,10 @@ class Peptide:
 
         Raises
         ------
+        UnknownResidueError
+            For a peptide with a residue or modification that the residue table lacks.
         InputError
-            For anything that is not a peptide of tokens of the residue table.
+            For anything else that is not a peptide.
         """
         pieces = _PIECE.findall(text)
         known = _canonical()
@@ -287,7 +293,7 @@ def _parse_wild(text: str) -> tuple[str, ...]:
                 token = _known(text, f"{token}[{tag}]", modified)
         tokens.append(token)
     if len(before) > 1:
-        raise InputError(f"several N-terminal modifications in peptide {text!r}")
+        raise UnknownResidueError(f"several N-terminal modifications in peptide {text!r}")
     return (*before, *tokens)
 
 
@@ -318,7 +324,7 @@ def _split(text: str, body: str) -> tuple[list[str], list[tuple[str, list[str]]]
 def _known(text: str, spelled: str, token: str | None) -> str:
     """The token, or the complaint that there is none."""
     if token is None:
-        raise InputError(
+        raise UnknownResidueError(
             f"residue {spelled!r} of peptide {text!r} is not in the residue table",
             remedy=f"known are {', '.join(residue_table())}",
         )

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from tinynovo.errors import InputError
 from tinynovo.mzml import read_mzml, read_mzxml
 from tinynovo.peaklists import number, read_mgf, read_parquet
-from tinynovo.peptide import PSM, Peptide
+from tinynovo.peptide import PSM, Peptide, UnknownResidueError
 from tinynovo.spectrum import Spectrum
 
 MZTAB_COLUMNS = {
@@ -135,7 +135,8 @@ READERS: dict[str, Callable[[Path], Iterator[Spectrum]]] = {
 def read_predictions(path: str | Path) -> Iterator[PSM]:
     """PSMs of a file of predictions of this or another tool: mzTab, CSV, TSV or Parquet.
 
-    A row without a peptide, or with a reason for having none, is a PSM without one. Where rows
+    A row without a peptide, or with a reason for having none, is a PSM without one. One whose
+    peptide holds a residue that the residue table lacks has a score, but no peptide. Where rows
     have no rank, those of a spectrum are ranked in the order of the file. The index is -1 where
     the file does not say it.
 
@@ -241,15 +242,18 @@ def _psm(row: _Row, rank: int) -> PSM:
     scan = re.search(r"(?:^|\s)scan=(\d+)$", name)
     index = int(place[1]) if place else _whole(row, "index")
     reason = row.get("reason") or ""
-    text = row.get("sequence") or ""
-    peptide = Peptide.parse(text) if text and not reason else None
+    text = "" if reason else row.get("sequence") or ""
+    try:
+        peptide = Peptide.parse(text) if text else None
+    except UnknownResidueError as complaint:
+        peptide, reason = None, complaint.problem
     isotopes = _whole(row, "isotope_error")
     return PSM(
         file=row.get("file") or "",
         index=-1 if index is None else index,
         identifier=name,
         peptide=peptide,
-        score=number(row, "score") if peptide else None,
+        score=number(row, "score") if text else None,
         residue_scores=_residue_scores(row.get("aa_scores"), peptide) if peptide else (),
         rank=_whole(row, "rank") or rank,
         precursor_mz=number(row, "precursor_mz"),

@@ -29,11 +29,12 @@ from tinynovo.losses import LossOptions
 from tinynovo.mixture import Mixture, MixtureOptions, held_out
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import Figures, LoopObjective, ScorerObjective, StartOptions, starts
+from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
 from tinynovo.recursion import RecursionOptions
 from tinynovo.runs import Trial
-from tinynovo.sequencing import Sequencer, SequencingOptions
+from tinynovo.sequencing import Sequencer
 from tinynovo.spectrum import Preprocessing, Spectrum
 from tinynovo.tokens import PeakBatch
 from tinynovo.trials import try_loop
