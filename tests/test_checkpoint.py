@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tinynovo import __version__, checkpoint
+from tinynovo.calibration import Calibration, Logistic
 from tinynovo.checkpoint import FORMAT, Checkpoint, Frozen
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
@@ -90,6 +91,21 @@ def test_the_scorer_comes_back_whatever_the_rest_is_like(saved: Path):
     assert all(torch.equal(value, own[name]) for name, value in scorer.state_dict().items())
     assert not scorer.training
     assert "does not fit" in complaint(saved)
+
+
+def test_a_calibration_joins_those_of_other_strategies(saved: Path):
+    def flat(intercept: float) -> Calibration:
+        every = Logistic(intercept=intercept, weights={"certainty": 1.0})
+        return Calibration(peptide=every, residue=every)
+
+    other = saved.with_name("calibrated.safetensors")
+    checkpoint.calibrated(saved, other, {"full": flat(0.0)})
+    checkpoint.calibrated(other, other, {"full": flat(1.0), "draft": flat(2.0)})
+    found, before = checkpoint.load(other), checkpoint.load(saved)
+    assert found.frozen.calibration == {"full": flat(1.0), "draft": flat(2.0)}
+    assert before.frozen.calibration == {}
+    for name, tensor in before.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], tensor)
 
 
 def test_a_missing_file(tmp_path: Path):

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinynovo.evaluation import PUBLISHED, STRICT, Metrics, evaluate, match
+from tinynovo.evaluation import PUBLISHED, STRICT, Metrics, evaluate, match, right_residues
 from tinynovo.masses import residue_table
 from tinynovo.peptide import PSM, Peptide
 
@@ -73,6 +73,20 @@ def test_match(truth: str, prediction: str, published: list[bool], strict: list[
     a, b = Peptide.parse(truth), Peptide.parse(prediction)
     assert match(a, b, PUBLISHED) == published
     assert match(a, b, STRICT) == strict
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "right"),
+    [
+        ("GASK", "GASK", [T, T, T, T]),
+        ("GGASK", "NASK", [F, T, T, T]),
+        ("NASK", "GGASK", [F, F, T, T, T]),
+        ("VKASK", "ASAGK", [F, F, F, F, T]),
+        ("[Acetyl]-GASK", "GASK", [F, T, T, T]),
+    ],
+)
+def test_right_residues_are_those_of_the_prediction(truth, prediction, right) -> None:
+    assert right_residues(Peptide.parse(truth), Peptide.parse(prediction)) == right
 
 
 def test_the_prefix_walk_goes_on_beyond_a_mismatch() -> None:

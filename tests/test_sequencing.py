@@ -10,6 +10,8 @@ import pytest
 from handmade import ladder, loaded
 from pydantic import ValidationError
 
+from tinynovo.calibration import PEPTIDE_FACTS, RESIDUE_FACTS, Calibration, Logistic
+from tinynovo.checkpoint import Checkpoint
 from tinynovo.errors import InputError
 from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, ion_mz, neutral_mass, udalton
 from tinynovo.options import SequencingOptions
@@ -148,6 +150,39 @@ def test_a_missing_charge_is_tried_at_the_default_ones():
     (told,) = rows([ladder("GASPVTK", charge=2)])
     assert (second.peptide, second.precursor_charge) == (told.peptide, 2)
     assert second.score == pytest.approx(told.score, abs=1e-5)
+
+
+def calibrated(**weights: float) -> Sequencer:
+    """A sequencer whose scores are logistic in one fact or other."""
+    one = loaded()
+    known = Logistic(
+        intercept=0.0, weights={name: weights.get(name, 0.0) for name in PEPTIDE_FACTS}
+    )
+    own = Logistic(intercept=0.0, weights={n: weights.get(n, 0.0) for n in RESIDUE_FACTS})
+    calibration = {"full": Calibration(peptide=known, residue=own)}
+    frozen = one.frozen.model_copy(update={"calibration": calibration})
+    options = SequencingOptions(**{**SMALL, "top_match": 3, "default_charges": (2, 3)})
+    return Sequencer(Checkpoint(one.model, frozen), options, device="cpu")
+
+
+def test_scores_are_calibrated_with_what_the_checkpoint_holds():
+    (psm, *_) = calibrated(length=-0.1, support=1.0).sequence([ladder("GASPVTK")])
+    assert psm.score == pytest.approx(1 / (1 + np.exp(0.1 * len(psm.peptide))))
+    assert psm.residue_scores == pytest.approx([1 / (1 + np.exp(-s)) for s in psm.support])
+
+
+@pytest.mark.parametrize(("weight", "charge"), [(1.0, 3), (-1.0, 2)])
+def test_of_several_charges_the_one_of_the_best_score_comes_first(weight: float, charge: int):
+    given = replace(ladder("GASPVTK", charge=2), precursor_charge=None)
+    psms = list(calibrated(charge=weight).sequence([given]))
+    assert [psm.precursor_charge for psm in psms] == [charge] * 3
+    assert [psm.rank for psm in psms] == [1, 2, 3]
+
+
+def test_rows_say_what_the_spectrum_settles():
+    (psm,) = rows([ladder("GASPVTK")])
+    assert len(psm.support) == len(psm.residue_scores) == len(psm.peptide)
+    assert psm.ambiguous.replace("(?", "").replace(")", "").replace("J", "L") == str(psm.peptide)
 
 
 def test_without_default_charges_a_missing_charge_is_the_reason():

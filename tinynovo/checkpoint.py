@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tinynovo import __version__
+from tinynovo.calibration import Calibration
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
 from tinynovo.layers import ModelOptions
@@ -50,6 +51,9 @@ class Frozen(BaseModel):
     residues: dict[str, int] = Field(
         default_factory=lambda: dict(zip(TOKENS, token_masses().tolist(), strict=True)),
         description="token -> micro-dalton",
+    )
+    calibration: dict[str, Calibration] = Field(
+        {}, description="what makes scores probabilities, by strategy of sequencing"
     )
     code_version: str = __version__
     notes: dict[str, str | int | float | list[str]] = {}
@@ -128,6 +132,21 @@ def load(path: Path | None = None) -> Checkpoint:
         model = Tinynovo(frozen.model, frozen.evidence)
         model.load_state_dict(tensors)
     return Checkpoint(model.eval(), frozen)
+
+
+def calibrated(path: Path | None, output: Path, calibration: dict[str, Calibration]) -> None:
+    """Write a checkpoint, by default the packaged weights, anew with these calibrations.
+
+    Raises
+    ------
+    InputError
+        As `load` does, and when the output cannot be written.
+    """
+    path = path or default_path()
+    with _fitting(path):
+        tensors, frozen = _thawed(path)
+    merged = {**frozen.calibration, **calibration}
+    save(output, tensors, frozen.model_copy(update={"calibration": merged}))
 
 
 def load_scorer(path: Path) -> EvidenceScorer:

@@ -23,6 +23,7 @@ from tinynovo import __version__
 from tinynovo.errors import InputError
 
 if TYPE_CHECKING:
+    from tinynovo.calibration import Calibration
     from tinynovo.evaluation import Figures, Metrics
     from tinynovo.journeys import Outcome
     from tinynovo.sequencing import Sequencer
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _sequence_parser(verbs)
     _train_parser(verbs)
     _evaluate_parser(verbs)
+    _calibrate_parser(verbs)
     _simulate_parser(verbs)
     _report_parser(verbs)
     text = "write the options of sequence, each explained, as YAML"
@@ -120,6 +122,18 @@ def _evaluate_parser(verbs: Verbs) -> None:
     verb.add_argument("--json", type=Path, help="write everything counted to this file")
     verb.add_argument("--limit", type=_count, help="only the first so many spectra of each file")
     _model_arguments(verb)
+
+
+def _calibrate_parser(verbs: Verbs) -> None:
+    text = "fit scores to labelled spectra, so that they are probabilities"
+    verb = _verb(verbs, "calibrate", _calibrate, text)
+    verb.add_argument(
+        "files", nargs="+", type=Path, metavar="LABELLED", help="not trained on; MGF or Parquet"
+    )
+    verb.add_argument("-o", "--output", type=Path, required=True, help="the calibrated checkpoint")
+    verb.add_argument("-m", "--model", type=Path, help="checkpoint; default: the packaged weights")
+    verb.add_argument("--limit", type=_count, help="only the first so many spectra of each file")
+    verb.add_argument("--threads", type=_count, help="CPU threads; default: as torch finds")
 
 
 def _simulate_parser(verbs: Verbs) -> None:
@@ -235,6 +249,34 @@ def _evaluate(arguments: argparse.Namespace) -> list[InputError]:
     return []
 
 
+def _calibrate(arguments: argparse.Namespace) -> list[InputError]:
+    from tinynovo import checkpoint, config
+    from tinynovo.calibration import fit
+    from tinynovo.journeys import check_output, learned_answers
+    from tinynovo.options import EFFORTS, SequencingOptions
+    from tinynovo.sequencing import Sequencer
+
+    check_output(arguments.output, [*arguments.files, arguments.model])
+    _use_threads(arguments.threads)
+    fitted: dict[str, Calibration] = {}
+    for effort in ("default", "fast"):
+        options = config.load(SequencingOptions, None, EFFORTS[effort])
+        sequencer = Sequencer.load(arguments.model, options)
+        with _progress() as advance:
+            known = list(learned_answers(sequencer, arguments.files, arguments.limit, advance))
+        fitted[options.strategy] = fit([row[1] for row in known], [row[2] for row in known])
+        _say(f"{options.strategy}: fitted to {len(known)} answers")
+    checkpoint.calibrated(arguments.model, arguments.output, fitted)
+    return []
+
+
+def _use_threads(count: int | None) -> None:
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
 def _print_metrics(metrics: Metrics) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -329,10 +371,7 @@ def _sequencer(arguments: argparse.Namespace) -> Sequencer:
     if getattr(arguments, "top_match", None):
         overrides.append(f"top_match={arguments.top_match}")
     options = config.load(SequencingOptions, arguments.config, overrides)
-    if arguments.threads:
-        import torch
-
-        torch.set_num_threads(arguments.threads)
+    _use_threads(arguments.threads)
     return Sequencer.load(arguments.model, options, device=arguments.device)
 
 

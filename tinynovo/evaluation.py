@@ -122,15 +122,33 @@ def match(truth: Peptide, prediction: Peptide, rule: Rule = PUBLISHED) -> list[b
     """
     a, b = _residue_masses(truth), _residue_masses(prediction)
     matches = [False] * max(len(a), len(b))
+    for i, j in _matching(a, b, rule):
+        matches[max(i, j)] = True
+    return matches
+
+
+def right_residues(truth: Peptide, prediction: Peptide, rule: Rule = PUBLISHED) -> list[bool]:
+    """Which residues of a prediction match one of the truth, N to C, as long as the prediction."""
+    a, b = _residue_masses(truth), _residue_masses(prediction)
+    right = [False] * len(b)
+    for _, j in _matching(a, b, rule):
+        right[j] = True
+    return right
+
+
+def _matching(a: list[int], b: list[int], rule: Rule) -> Iterator[tuple[int, int]]:
+    """Positions of matching residues: from the start, then from the end back to the first gap."""
+    stop = 0
     for i, j in _aligned(a, b, rule.cumulative):
-        matches[max(i, j)] = rule.residue.accepts(b[j], a[i])
-    if all(matches):
-        return matches
-    stop = matches.index(False)
+        if rule.residue.accepts(b[j], a[i]):
+            yield i, j
+            stop += i == j == stop
+    if stop == len(a) == len(b):
+        return
     for i, j in _aligned(a[stop:][::-1], b[stop:][::-1], rule.cumulative):
         i, j = len(a) - 1 - i, len(b) - 1 - j
-        matches[max(i, j)] = rule.residue.accepts(b[j], a[i])
-    return matches
+        if rule.residue.accepts(b[j], a[i]):
+            yield i, j
 
 
 def evaluate(

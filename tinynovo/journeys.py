@@ -16,8 +16,9 @@ from typing import Protocol
 
 import numpy as np
 
+from tinynovo.calibration import Answer, Facts, facts
 from tinynovo.errors import InputError
-from tinynovo.evaluation import Metrics, evaluate
+from tinynovo.evaluation import Metrics, evaluate, right_residues
 from tinynovo.peptide import PSM, Peptide
 from tinynovo.readers import read_predictions, read_spectra
 from tinynovo.rendering import SimulationOptions
@@ -41,6 +42,13 @@ class Sequences(Protocol):
 
     def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
         """At least one PSM a spectrum, in input order, rank 1 first."""
+
+
+class Explores(Protocol):
+    """What finds all answers to spectra: a `tinynovo.sequencing.Sequencer`."""
+
+    def explore(self, spectra: Iterable[Spectrum]) -> Iterator[tuple[Spectrum, list[Answer] | str]]:
+        """Different answers to each spectrum, best first, or why there are none."""
 
 
 @dataclass
@@ -202,6 +210,30 @@ def evaluate_files(
                 advance(1)
     sources = labels.sources if len(files) > 1 else None
     return evaluate(labels.peptides, psms, charges=labels.charges, sources=sources)
+
+
+def learned_answers(
+    source: Explores, files: Sequence[Path], limit: int | None, advance: Callable[[int], None]
+) -> Iterator[tuple[int, Facts, list[bool]]]:
+    """Facts of the best answers to labelled spectra, and which of their residues are right.
+
+    Parameters
+    ----------
+    source : Explores
+    files, limit, advance
+        As of `evaluate_files`.
+
+    Yields
+    ------
+    (int, Facts, list of bool)
+        Position among all the labelled spectra; those without an answer are passed over.
+    """
+    labels = _Labels(files, limit)
+    for place, (_, found) in enumerate(source.explore(labels.spectra())):
+        advance(1)
+        if not isinstance(found, str) and found:
+            right = right_residues(labels.peptides[place], found[0].peptide)
+            yield place, facts(found[0], found), right
 
 
 class _Labels:

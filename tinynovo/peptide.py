@@ -155,6 +155,12 @@ class PSM:
         Probability in 0..1 that the whole peptide is right.
     residue_scores : tuple of float
         One for each residue (not for an N-terminal modification), N to C, in 0..1.
+    support : tuple of int
+        1 for each residue whose bonds both have a fragment, or are ends, 0 for the others, N to C.
+    ambiguous : str
+        The peptide in ProForma with what the spectrum leaves open marked.
+    alternatives : str
+        Other residues that weigh the same; see `tinynovo.annotation`.
     rank : int
         1 for the best answer of a spectrum, 2.. with ``top_match`` above one.
     precursor_mz, precursor_charge, calculated_mz, error_ppm, isotope_error
@@ -171,6 +177,9 @@ class PSM:
     peptide: Peptide | None
     score: float | None = None
     residue_scores: tuple[float, ...] = ()
+    support: tuple[int, ...] = ()
+    ambiguous: str = ""
+    alternatives: str = ""
     rank: int = 1
     precursor_mz: float | None = None
     precursor_charge: int | None = None

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo import __version__
+from tinynovo.annotation import TOLERANCE_PPM, TOLERANCE_TH, annotate, bond
 from tinynovo.drawing import COLOURS, QUIET, bars, figure, image, need_libraries, write_page
 from tinynovo.errors import InputError
 from tinynovo.evaluation import match
-from tinynovo.peptide import PSM, Fragment, Peptide, fragments
+from tinynovo.peptide import PSM, Fragment, Peptide
 from tinynovo.spectrum import Spectrum
 
 BEST = 4
@@ -29,9 +30,6 @@ SAMPLE = 60
 
 SCORE_BINS = 25
 DRAWN_PEAKS = 250
-TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
-"""A peak is a fragment's within the wider of the two."""
-
 _COLOURS = dict(zip("by", COLOURS, strict=False))
 
 
@@ -203,8 +201,9 @@ def _card(example: Example) -> dict[str, object]:
     """What the page says of one drawn spectrum."""
     psm = example.psm
     assert psm.peptide is not None
-    ions = annotate(example.spectrum, psm.peptide, psm.precursor_charge or 2)
-    bonds = {_bond(ion, len(psm.peptide)) for ion in ions if ion is not None}
+    mz, intensity = example.spectrum.mz, np.nan_to_num(example.spectrum.intensity)
+    ions = annotate(mz, intensity, psm.peptide, psm.precursor_charge or 2)
+    bonds = {bond(ion, len(psm.peptide)) for ion in ions if ion is not None}
     scores = psm.residue_scores or (1.0,) * len(psm.peptide)
     ahead = [(token, 1.0) for token in psm.peptide.tokens[: -len(psm.peptide)]]
     return {
@@ -214,29 +213,6 @@ def _card(example: Example) -> dict[str, object]:
         "image": _spectrum_image(example.spectrum, ions),
         "about": f"Annotated spectrum of {psm.peptide.proforma}",
     }
-
-
-def _bond(ion: Fragment, length: int) -> int:
-    """The peptide bond, counted from the N-terminus, that an ion speaks for."""
-    return ion.ordinal if ion.series == "b" else length - ion.ordinal
-
-
-def annotate(spectrum: Spectrum, peptide: Peptide, charge: int) -> list[Fragment | None]:
-    """The b or y ion of every peak, None for peaks that are none.
-
-    Each ion is given the most intense peak within its tolerance; of two ions of one peak the one
-    of lower charge keeps it. Ions have charge 1 and 2, 3 too for precursors above charge 3.
-    """
-    found: list[Fragment | None] = [None] * spectrum.mz.size
-    charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
-    mz, intensity = spectrum.mz, np.nan_to_num(spectrum.intensity)
-    for ion in sorted(fragments(peptide, charges), key=lambda ion: ion.charge):
-        width = max(TOLERANCE_PPM * 1e-6 * ion.mz, TOLERANCE_TH)
-        near = np.flatnonzero(np.abs(mz - ion.mz) <= width)
-        if near.size:
-            place = int(near[np.argmax(intensity[near])])
-            found[place] = found[place] or ion
-    return found
 
 
 def _spectrum_image(spectrum: Spectrum, ions: Sequence[Fragment | None]) -> str:

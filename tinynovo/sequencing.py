@@ -6,6 +6,7 @@ output formats.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -17,6 +18,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from tinynovo import checkpoint
+from tinynovo.annotation import alternatives, ambiguous, support
+from tinynovo.calibration import Answer, Facts, facts, uncalibrated
 from tinynovo.checkpoint import Checkpoint, Frozen
 from tinynovo.decoding import (
     BeamOptions,
@@ -99,24 +102,14 @@ class _Judged:
     """Answers of some spectra.
 
     `tokens` is int64 [B, K, S]; `order`, which ranks the answers of a spectrum (minus infinity: no
-    answer), and `score`, the probability that one is right, are [B, K]; `residues` is [B, K, S].
+    answer), and `certainty`, the logit of one being right, are [B, K]; `residues`, the same of each
+    residue, is [B, K, S].
     """
 
     tokens: Tensor
     order: Tensor
-    score: Tensor
+    certainty: Tensor
     residues: Tensor
-
-
-@dataclass(frozen=True)
-class _Answer:
-    """One candidate peptide of a hypothesis."""
-
-    hypothesis: _Hypothesis
-    tokens: tuple[int, ...]
-    order: float
-    score: float
-    residue_scores: tuple[float, ...]
 
 
 class Sequencer:
@@ -135,6 +128,7 @@ class Sequencer:
     ) -> None:
         self.device = find_device(device)
         self.frozen: Frozen = loaded.frozen
+        self.calibration = loaded.frozen.calibration.get(options.strategy)
         self.model: Tinynovo = loaded.model.to(self.device).eval()
         self.options = options
         self.tolerance = Tolerance.parse(options.precursor_mass_tol)
@@ -149,7 +143,7 @@ class Sequencer:
     @property
     def settings(self) -> dict[str, str]:
         """The resolved configuration, for the results."""
-        frozen = self.frozen.model_dump(mode="json", exclude={"residues", "notes"})
+        frozen = self.frozen.model_dump(mode="json", exclude={"residues", "notes", "calibration"})
         return {
             **{name: str(value) for name, value in frozen.items()},
             **{name: str(value) for name, value in self.options.model_dump(mode="json").items()},
@@ -161,11 +155,16 @@ class Sequencer:
 
         Spectra of a window of eight batches are sorted by mass to be sequenced together.
         """
+        for spectrum, found in self.explore(spectra):
+            yield from self._psms(spectrum, found)
+
+    def explore(self, spectra: Iterable[Spectrum]) -> Iterator[tuple[Spectrum, list[Answer] | str]]:
+        """All different answers to each spectrum, best first, or why there are none."""
         source = iter(spectra)
         while window := list(islice(source, 8 * self.options.predict_batch_size)):
-            yield from self._window(window)
+            yield from zip(window, self._window(window), strict=True)
 
-    def _window(self, window: Sequence[Spectrum]) -> Iterator[PSM]:
+    def _window(self, window: Sequence[Spectrum]) -> list[list[Answer] | str]:
         reasons: dict[int, str] = {}
         hypotheses: list[_Hypothesis] = []
         for index, spectrum in enumerate(window):
@@ -174,18 +173,22 @@ class Sequencer:
                 reasons[index] = found
             else:
                 hypotheses += found
-        answers: dict[int, list[_Answer]] = {index: [] for index in range(len(window))}
-        sure: set[int] = set()
+        answers: list[list[Answer]] = [[] for _ in window]
         first, last = self.options.isotope_error_range
         for isotopes in range(first, last + 1):
+            sure = {index for index, known in enumerate(answers) if self._sure(known)}
             open_ones = [h.shifted(isotopes) for h in hypotheses if h.spectrum not in sure]
-            for answer in self._solve_all(open_ones):
-                answers[answer.hypothesis.spectrum].append(answer)
-                if answer.score >= self.options.isotope_retry_below:
-                    sure.add(answer.hypothesis.spectrum)
-        for index, spectrum in enumerate(window):
-            ranked = sorted(answers[index], key=lambda answer: -answer.order)
-            yield from self._psms(spectrum, ranked, reasons.get(index, ""))
+            for index, answer in self._solve_all(open_ones):
+                answers[index].append(answer)
+        return [reasons.get(index) or _distinct(known) for index, known in enumerate(answers)]
+
+    def _sure(self, known: Sequence[Answer]) -> bool:
+        """Whether no further isotope need be tried."""
+        if not known:
+            return False
+        known = _distinct(known)
+        best = known[0]
+        return self._scores(best, facts(best, known))[0] >= self.options.isotope_retry_below
 
     def _hypotheses(self, index: int, spectrum: Spectrum) -> list[_Hypothesis] | str:
         charges: Sequence[int | None] = (spectrum.precursor_charge,)
@@ -201,7 +204,7 @@ class Sequencer:
                 found.append(_Hypothesis(index, peaks, 0))
         return found or reason
 
-    def _solve_all(self, hypotheses: list[_Hypothesis]) -> Iterator[_Answer]:
+    def _solve_all(self, hypotheses: list[_Hypothesis]) -> Iterator[tuple[int, Answer]]:
         """Answers of any number of hypotheses, those of similar mass together."""
         hypotheses.sort(key=lambda h: h.peaks.precursor_mass)
         size = self.options.predict_batch_size
@@ -209,7 +212,7 @@ class Sequencer:
             yield from self._solve(hypotheses[begin : begin + size])
 
     @torch.inference_mode()
-    def _solve(self, hypotheses: Sequence[_Hypothesis]) -> Iterator[_Answer]:
+    def _solve(self, hypotheses: Sequence[_Hypothesis]) -> Iterator[tuple[int, Answer]]:
         """Answers of one batch of hypotheses."""
         batch = peak_batch([h.peaks for h in hypotheses]).to(self.device)
         memory = self.model.remember(batch)
@@ -220,14 +223,16 @@ class Sequencer:
         else:
             found = self._from_drafts(memory, slots)
         shortest, longest = self.options.min_peptide_len, self.options.max_peptide_len
-        parts = (found.order, found.tokens, found.score, found.residues)
+        parts = (found.order, found.tokens, found.certainty, found.residues)
         for hypothesis, *row in zip(hypotheses, *(part.tolist() for part in parts), strict=True):
-            for order, tokens, score, residues in zip(*row, strict=True):
-                length = tokens.index(PAD) if PAD in tokens else len(tokens)
-                if order > float("-inf") and shortest <= len(decode(tokens)) <= longest:
-                    yield _Answer(
-                        hypothesis, tuple(tokens[:length]), order, score, tuple(residues[:length])
-                    )
+            for order, tokens, certainty, residues in zip(*row, strict=True):
+                peptide = decode(tokens)
+                if order > float("-inf") and shortest <= len(peptide) <= longest:
+                    last = len(peptide.tokens)
+                    each = tuple(residues[last - len(peptide) : last])
+                    peaks, isotopes = hypothesis.peaks, hypothesis.isotopes
+                    answer = Answer(peptide, peaks, isotopes, order, certainty, each)
+                    yield hypothesis.spectrum, answer
 
     def _from_drafts(self, memory: Memory, slots: int) -> _Judged:
         options = self.options
@@ -236,9 +241,9 @@ class Sequencer:
         if options.strategy == "draft":
             drafts = draft(self.model.scorer, memory.table, beam, self.banned, window)
             length = (drafts.tokens != PAD).sum(-1).clamp(min=1)
-            score = (drafts.score / length).exp()
-            residues = score[..., None].expand(drafts.tokens.shape)
-            return _Judged(drafts.tokens, drafts.score, score, residues)
+            certainty = torch.logit((drafts.score / length).exp(), 1e-6)
+            residues = certainty[..., None].expand(drafts.tokens.shape)
+            return _Judged(drafts.tokens, drafts.score, certainty, residues)
         drafts = both_ways(self.model.scorer, memory.table, beam, self.banned, window)
         judged = self._judge(memory, drafts.tokens)
         if not options.refined:
@@ -246,11 +251,11 @@ class Sequencer:
         best = best_of(judged.tokens, judged.order, options.refined).tokens
         best = functional.pad(best, (0, 0, 0, options.refined - best.shape[1]))
         refined = self._judge(memory, self._refine(memory, best))
-        tokens, order, score, residues = (
+        tokens, order, certainty, residues = (
             torch.cat([getattr(part, name) for part in (judged, refined)], 1)
-            for name in ("tokens", "order", "score", "residues")
+            for name in ("tokens", "order", "certainty", "residues")
         )
-        return _Judged(tokens, order, score, residues)
+        return _Judged(tokens, order, certainty, residues)
 
     def _refine(self, memory: Memory, answers: Tensor) -> Tensor:
         """Run the loop from answers [B, K, S]; mass-exact answers of its end, [B, K * few, S]."""
@@ -274,7 +279,7 @@ class Sequencer:
         once = self.frozen.recursion.model_copy(update=single)
         weight = self.options.judge_weight
         order = torch.zeros(answers.shape[:2], device=answers.device)
-        score = torch.zeros_like(order)
+        certainty = torch.zeros_like(order)
         residues = torch.zeros(answers.shape, device=answers.device)
         for rows, used in _alike(answers, 1):
             part = answers[rows, :, :used]
@@ -282,10 +287,10 @@ class Sequencer:
             opinion = self.model.opinion(step.evidence).sum(-1)
             mixed = (1 - weight) * opinion + weight * step.halt
             order[rows] = mixed.view(part.shape[:2])
-            score[rows] = step.halt.sigmoid().view(part.shape[:2])
-            residues[rows, :, :used] = step.residues.sigmoid().view(part.shape)
+            certainty[rows] = step.halt.view(part.shape[:2])
+            residues[rows, :, :used] = step.residues.view(part.shape)
         order = order.masked_fill((answers == PAD).all(-1), -torch.inf)
-        return _Judged(answers, order, score, residues)
+        return _Judged(answers, order, certainty, residues)
 
     def window(self, residue_mass: Tensor) -> Tensor:
         """Micro-dalton by which answers may miss the precursor: int64, shape of the input."""
@@ -293,7 +298,7 @@ class Sequencer:
         windows = [self.tolerance.window(mass + water) for mass in residue_mass.tolist()]
         return torch.tensor(windows, dtype=torch.int64, device=residue_mass.device)
 
-    def _psms(self, spectrum: Spectrum, ranked: Sequence[_Answer], reason: str) -> Iterator[PSM]:
+    def _psms(self, spectrum: Spectrum, found: list[Answer] | str) -> Iterator[PSM]:
         blank = PSM(
             file=spectrum.file,
             index=spectrum.index,
@@ -305,34 +310,57 @@ class Sequencer:
             scan=spectrum.scan,
             retention_time=spectrum.retention_time,
             ion_mobility=spectrum.ion_mobility,
-            reason=reason or "no peptide fits the precursor mass",
+            reason=found if isinstance(found, str) else "no peptide fits the precursor mass",
         )
-        told: set[Peptide] = set()
-        for answer in ranked:
-            peptide = decode(answer.tokens)
-            if peptide in told or len(told) == self.options.top_match:
-                continue
-            told.add(peptide)
-            yield self._psm(blank, peptide, answer, len(told))
-        if not told:
+        if isinstance(found, str) or not found:
             yield blank
-
-    def _psm(self, blank: PSM, peptide: Peptide, answer: _Answer, rank: int) -> PSM:
-        charge = answer.hypothesis.peaks.precursor_charge
-        calculated = ion_mz(peptide.mass_udalton / MICRO, charge)
-        observed = (blank.precursor_mz or 0.0) - (
-            answer.hypothesis.isotopes * ISOTOPE_SPACING / charge
+            return
+        best = sorted(
+            (self._psm(blank, answer, found) for answer in self._chosen(found)),
+            key=lambda psm: -(psm.score or 0.0),
         )
-        skip = len(answer.tokens) - len(peptide)
+        for rank, psm in enumerate(best[: self.options.top_match], 1):
+            yield replace(psm, rank=rank)
+
+    def _chosen(self, found: Sequence[Answer]) -> Iterator[Answer]:
+        """The first few answers of each charge."""
+        told: Counter[int] = Counter()
+        for answer in found:
+            told[answer.peaks.precursor_charge] += 1
+            if told[answer.peaks.precursor_charge] <= self.options.top_match:
+                yield answer
+
+    def _psm(self, blank: PSM, answer: Answer, rivals: Sequence[Answer]) -> PSM:
+        peptide, charge = answer.peptide, answer.peaks.precursor_charge
+        known = facts(answer, rivals)
+        score, residue_scores = self._scores(answer, known)
+        calculated = ion_mz(peptide.mass_udalton / MICRO, charge)
+        observed = (blank.precursor_mz or 0.0) - answer.isotopes * ISOTOPE_SPACING / charge
         return replace(
             blank,
             peptide=peptide,
-            score=answer.score,
-            residue_scores=answer.residue_scores[skip:],
-            rank=rank,
+            score=score,
+            residue_scores=residue_scores,
+            support=support(known.blocks),
+            ambiguous=ambiguous(peptide, known.blocks),
+            alternatives=alternatives(peptide, known.blocks),
             precursor_charge=charge,
             calculated_mz=calculated,
             error_ppm=error_ppm(observed, calculated),
-            isotope_error=answer.hypothesis.isotopes,
+            isotope_error=answer.isotopes,
             reason="",
         )
+
+    def _scores(self, answer: Answer, known: Facts) -> tuple[float, tuple[float, ...]]:
+        """Probability that a peptide is right, and that each residue is."""
+        if self.calibration is None:
+            return uncalibrated(answer)
+        return self.calibration.scores(known)
+
+
+def _distinct(answers: Iterable[Answer]) -> list[Answer]:
+    """The answers by falling order, each peptide once."""
+    best: dict[Peptide, Answer] = {}
+    for answer in sorted(answers, key=lambda answer: -answer.order):
+        best.setdefault(answer.peptide, answer)
+    return list(best.values())

@@ -1,0 +1,120 @@
+"""Annotation: which peaks are fragments of a peptide, and which residues that settles.
+
+Knows peaks and a peptide. Does not know how the peptide was found, files or drawings.
+
+A bond between two residues is seen where a b or a y ion of it has a peak. Residues between two
+neighbouring seen bonds are a block: its mass is settled, the order of its residues is not, nor
+whether others of the same mass stand there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from itertools import combinations_with_replacement, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynovo.masses import residue_table, udalton
+from tinynovo.peptide import Fragment, Peptide, fragments
+
+TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
+"""A peak is a fragment's within the wider of the two."""
+
+EQUAL = 0.005
+"""Residues whose masses differ by no more, in Da, are told to be alternatives."""
+
+_LARGEST = 2
+"""Residues of the blocks whose alternatives are listed."""
+
+
+def annotate(
+    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
+) -> list[Fragment | None]:
+    """The b or y ion of every peak, None for peaks that are none.
+
+    Each ion is given the most intense peak within its tolerance; of two ions of one peak the one
+    of lower charge keeps it. Ions have charge 1 and 2, 3 too for precursors above charge 3.
+
+    Parameters
+    ----------
+    mz : float array, shape (peaks,)
+        Th, in any order.
+    intensity : float array, shape (peaks,)
+    peptide : Peptide
+    charge : int
+        Of the precursor.
+    """
+    found: list[Fragment | None] = [None] * mz.size
+    charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
+    ions = sorted(fragments(peptide, charges), key=lambda ion: ion.charge)
+    at = np.array([ion.mz for ion in ions])
+    width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
+    order = np.argsort(mz)
+    first = np.searchsorted(mz, at - width, "left", order)
+    last = np.searchsorted(mz, at + width, "right", order)
+    for row in np.flatnonzero(last > first):
+        near = order[first[row] : last[row]]
+        place = int(near[np.argmax(intensity[near])])
+        found[place] = found[place] or ions[row]
+    return found
+
+
+def bond(ion: Fragment, length: int) -> int:
+    """The peptide bond, counted from the N-terminus, that an ion of a peptide speaks for."""
+    return ion.ordinal if ion.series == "b" else length - ion.ordinal
+
+
+def blocks(ions: Sequence[Fragment | None], length: int) -> list[tuple[int, int]]:
+    """First residue, and the one after the last, of every block, N to C, of a peptide's ions."""
+    seen = {bond(ion, length) for ion in ions if ion is not None}
+    return list(pairwise([0, *sorted(seen), length]))
+
+
+def support(found: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """1 for each residue that is a block of its own, 0 for the others, N to C."""
+    return tuple(int(end - begin == 1) for begin, end in found for _ in range(begin, end))
+
+
+def ambiguous(peptide: Peptide, found: Sequence[tuple[int, int]]) -> str:
+    """The peptide in ProForma with what the spectrum leaves open marked.
+
+    ``(?AV)`` for residues of unknown order (ProForma 2.0, section 4.4.2), J for leucine or
+    isoleucine, which have the same mass.
+    """
+    residues = ["J" + token[1:] if token[0] == "L" else token for token in peptide.residues]
+    parts = ["".join(residues[begin:end]) for begin, end in found]
+    ahead = peptide.tokens[: -len(peptide)]
+    marked = (f"(?{p})" if e - b > 1 else p for p, (b, e) in zip(parts, found, strict=True))
+    return "".join((*ahead, *marked))
+
+
+def alternatives(peptide: Peptide, found: Sequence[tuple[int, int]]) -> str:
+    """Other residues, one or two, that weigh as much as blocks of one or two.
+
+    ``5:N=GG;7-8:AV=GL``: residue five may as well be GG, residues seven and eight G and L in any
+    order; several are parted by ``|``. Empty where there are none.
+    """
+    told = []
+    for begin, end in found:
+        tokens = tuple(peptide.residues[begin:end])
+        others = _equals(tuple(sorted(tokens))) if len(tokens) <= _LARGEST else ()
+        if others:
+            place = str(end) if end - begin == 1 else f"{begin + 1}-{end}"
+            told.append(f"{place}:{''.join(tokens)}={'|'.join(others)}")
+    return ";".join(told)
+
+
+@cache
+def _equals(tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """Other compositions of at most two residues, none deamidated, that weigh the same."""
+    table = residue_table()
+    mass, equal = sum(table[token].total for token in tokens), udalton(EQUAL)
+    others = sorted(t for t, r in table.items() if r.residue and r.modification != "Deamidated")
+    sets = [c for n in (1, 2) for c in combinations_with_replacement(others, n)]
+    return tuple(
+        "".join(c)
+        for c in sets
+        if c != tokens and abs(sum(table[token].total for token in c) - mass) <= equal
+    )
