@@ -17,7 +17,7 @@ from tinynovo.ions import NO_TOKEN, TOKENS, B, Ions, Precursors, Y, markers, mz_
 from tinynovo.noise import NoiseBank, explained, invented_noise
 from tinynovo.peptide import Peptide, fragments
 from tinynovo.rendering import SimulationOptions
-from tinynovo.simulation import IonTable, digest, random_peptides, simulate
+from tinynovo.simulation import IonTable, random_peptides, simulate
 from tinynovo.spectrum import Spectrum
 
 CLEAN = SimulationOptions.clean()
@@ -283,66 +283,6 @@ def test_proline_effect_and_y_over_b() -> None:
 def test_options_refuse_nonsense(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SimulationOptions.model_validate(wrong)
-
-
-# ---- digest
-
-
-def fasta(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "proteins.fasta"
-    path.write_text(text)
-    return path
-
-
-def test_digest_of_a_hand_worked_protein(tmp_path: Path) -> None:
-    # MAGIK | CPEPR | KPLM... : R|K is cut, KP is not.
-    path = fasta(tmp_path, ">p1 by hand\nMAGIKCPEPR\nKPLMDER\n")
-    found = [p.proforma for p in digest(path, missed_cleavages=0, min_length=2)]
-    assert found == ["MAGLK", "C[Carbamidomethyl]PEPR", "KPLMDER"]
-    found = [p.proforma for p in digest(path, missed_cleavages=1, min_length=6)]
-    assert sorted(found) == sorted(
-        ["MAGLKC[Carbamidomethyl]PEPR", "C[Carbamidomethyl]PEPRKPLMDER", "KPLMDER"]
-    )
-    bare = digest(path, missed_cleavages=0, min_length=2, carbamidomethyl=False)
-    assert bare[1].proforma == "CPEPR"
-
-
-def test_digest_limits_length_and_repeats_nothing(tmp_path: Path) -> None:
-    path = fasta(tmp_path, ">a\nAAAAKGGGGGGKAAAAK\n>b\nAAAAKLLLK\n>c\nAAAAKIIIK*\n")
-    found = [p.proforma for p in digest(path, missed_cleavages=0, min_length=4, max_length=5)]
-    assert found == ["AAAAK", "LLLK"]
-
-
-def test_digest_oxidises_in_every_combination(tmp_path: Path) -> None:
-    path = fasta(tmp_path, ">a\nMAMAK\n")
-    found = [p.proforma for p in digest(path, min_length=2, oxidations=2)]
-    ox = "M[Oxidation]"
-    assert found == ["MAMAK", f"{ox}AMAK", f"MA{ox}AK", f"{ox}A{ox}AK"]
-    assert len(digest(path, min_length=2, oxidations=1)) == 3
-
-
-def test_digest_leaves_out_unknown_residues(tmp_path: Path) -> None:
-    path = fasta(tmp_path, ">a\nAAXAK" + "".join(f"AA{c}AK" for c in "BZUOJ") + "GG*GKSSSSK\n")
-    assert [p.proforma for p in digest(path, missed_cleavages=0, min_length=2)] == ["SSSSK"]
-
-
-@pytest.mark.parametrize(
-    "text", ["", "hello\n", "BEGIN IONS\nTITLE=a\n100 1\nEND IONS\n", ">a\n123 456\n", ">a\nGG\n"]
-)
-def test_digest_complains_of_what_is_no_fasta(tmp_path: Path, text: str) -> None:
-    path = fasta(tmp_path, text)
-    with pytest.raises(InputError) as caught:
-        digest(path)
-    assert str(path) in str(caught.value)
-
-
-def test_digest_complains_of_a_missing_or_binary_file(tmp_path: Path) -> None:
-    with pytest.raises(InputError):
-        digest(tmp_path / "missing.fasta")
-    binary = tmp_path / "binary.fasta"
-    binary.write_bytes(b"\x1f\x8b\xff\xfe")
-    with pytest.raises(InputError):
-        digest(binary)
 
 
 # ---- annotated ions

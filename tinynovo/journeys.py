@@ -17,6 +17,7 @@ from typing import Protocol
 import numpy as np
 
 from tinynovo.calibration import Answer, Facts, facts
+from tinynovo.digestion import Forms, cleaved, digest
 from tinynovo.errors import InputError
 from tinynovo.evaluation import Metrics, evaluate, right_residues
 from tinynovo.peptide import PSM, Peptide
@@ -25,7 +26,7 @@ from tinynovo.rendering import SimulationOptions
 from tinynovo.report import Findings, write_report
 from tinynovo.review import write_review
 from tinynovo.runs import read_run
-from tinynovo.simulation import digest, random_peptides, simulate
+from tinynovo.simulation import random_peptides, simulate
 from tinynovo.spectrum import Spectrum
 from tinynovo.writers import open_writer, write_labelled
 
@@ -342,7 +343,8 @@ def simulate_file(
     if fasta is None:
         peptides = random_peptides(number, rng, options)
     else:
-        pool = digest(fasta, min_length=options.min_length, max_length=options.max_length)
+        pieces = cleaved(fasta, min_length=options.min_length, max_length=options.max_length)
+        pool = digest(list(pieces), Forms())
         rounds = [rng.permutation(len(pool)) for _ in range(-(-number // len(pool)))]
         peptides = [pool[i] for i in np.concatenate(rounds)[:number]]
     write_labelled(output, simulate(peptides, [_charge(p) for p in peptides], options, rng))

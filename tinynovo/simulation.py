@@ -1,22 +1,18 @@
 """Simulation: peptides, and annotated ions, to labelled spectra.
 
-Knows where peptides come from (chance, a FASTA file, a table of annotated ions) and how intense
-their fragments are. Does not know how ions become peaks (rendering), nor torch.
+Knows where peptides come from (chance, a table of annotated ions) and how intense their fragments
+are. Does not know how ions become peaks (rendering), nor torch.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyteomics import fasta
-from pyteomics.parser import xcleave
 
 from tinynovo.errors import InputError
 from tinynovo.ions import (
@@ -50,8 +46,6 @@ _FREQUENCIES = {
 _MISSED = 0.15
 """How much rarer K and R are inside a random tryptic peptide than in proteins."""
 
-_CLEAVAGE = r"(?<=[KR])(?!P)"
-
 
 def random_peptides(
     count: int, rng: np.random.Generator, options: SimulationOptions
@@ -80,85 +74,6 @@ def random_peptides(
     ids[np.flatnonzero(tryptic), length[tryptic] - 1] = last[tryptic]
     rows = modified(ids, options.modifications, rng).tolist()
     return [Peptide(tuple(TOKENS[i] for i in row if i < NO_TOKEN)) for row in rows]
-
-
-def digest(
-    fasta_path: Path,
-    *,
-    missed_cleavages: int = 1,
-    min_length: int = 7,
-    max_length: int = 30,
-    carbamidomethyl: bool = True,
-    oxidations: int = 0,
-) -> list[Peptide]:
-    """Tryptic peptides of a protein database: after K and R, not before P.
-
-    Parameters
-    ----------
-    fasta_path : Path
-    missed_cleavages : int
-        At most so many inner cleavage sites.
-    min_length, max_length : int
-        Residues.
-    carbamidomethyl : bool
-        Whether every cysteine is carbamidomethylated.
-    oxidations : int
-        At most so many methionines are oxidised; every combination is given.
-
-    Returns
-    -------
-    list of Peptide
-        Each once, in the order of the file; I is spelled L; those that hold an unknown residue
-        (B, J, O, U, X, Z, ``*``) are left out.
-
-    Raises
-    ------
-    InputError
-        When the file cannot be read, is no FASTA, or gives no peptide.
-    """
-    fixed = {"I": "L", "C": "C[Carbamidomethyl]" if carbamidomethyl else "C"}
-    found: dict[str, None] = {}
-    for sequence in _proteins(fasta_path):
-        pieces = xcleave(sequence, _CLEAVAGE, missed_cleavages, min_length, max_length, regex=True)
-        found.update((piece, None) for _, piece in pieces if set(piece) <= _RESIDUES)
-    peptides: dict[Peptide, None] = {}
-    for piece in found:
-        tokens = [fixed.get(residue, residue) for residue in piece]
-        peptides.update((peptide, None) for peptide in _oxidised(tokens, oxidations))
-    if not peptides:
-        raise InputError(
-            f"no tryptic peptide of {min_length} to {max_length} residues", file=fasta_path
-        )
-    return list(peptides)
-
-
-_RESIDUES = frozenset({*_FREQUENCIES, "I"})
-
-
-def _proteins(path: Path) -> Iterator[str]:
-    """Sequences of a FASTA file, upper case, stop marks at the end removed."""
-    try:
-        with path.open(encoding="utf-8") as file:
-            begin = next((line for line in file if line.strip()), "")
-        if not begin.startswith(">"):
-            raise InputError("not a FASTA file", file=path, remedy="it must begin with >")
-        with fasta.FASTA(str(path), encoding="utf-8") as file:
-            proteins = list(file)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the FASTA file: {error}", file=path) from error
-    for description, sequence in proteins:
-        clean = sequence.upper().rstrip("*")
-        if re.fullmatch(r"[A-Z*-]*", clean) is None:
-            raise InputError(f"no protein sequence after >{description[:40]}", file=path)
-        yield clean
-
-
-def _oxidised(tokens: Sequence[str], most: int) -> Iterator[Peptide]:
-    """A peptide with up to ``most`` of its methionines oxidised, in every combination."""
-    sites = [place for place, token in enumerate(tokens) if token == "M"]
-    for count in range(min(most, len(sites)) + 1):
-        for chosen in combinations(sites, count):
-            yield Peptide(tuple("M[Oxidation]" if i in chosen else t for i, t in enumerate(tokens)))
 
 
 def simulate(
