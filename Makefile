@@ -31,17 +31,24 @@ check: lint test
 docs: install
 	$(BIN)/python docs/cli.py
 
-# The figures take half an hour or more, and a machine that does nothing else. They read the labelled
-# spectra of ../shared/data.
+# The figures take an hour, and a machine that does nothing else. They read the labelled spectra of
+# ../shared/data, and want Comet on the path.
 figures: install
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/effort.py
 	$(BIN)/python benchmarks/refinement.py
+	$(BIN)/python benchmarks/confidence.py
+	$(BIN)/python benchmarks/hypotheses.py
+	$(BIN)/python benchmarks/search.py
+	$(BIN)/python benchmarks/phospho.py
 	$(BIN)/python benchmarks/speed.py
-	$(BIN)/python benchmarks/card.py
+	$(BIN)/python benchmarks/reading.py
+	$(MAKE) card
 
 card: install
 	$(BIN)/python benchmarks/card.py
+	$(BIN)/python benchmarks/trust.py
+	$(BIN)/python benchmarks/scaling.py
 
 # The experiments behind docs/method.md: hours on a laptop. What is finished is kept in runs/.
 experiments: install

@@ -11,6 +11,7 @@ from tinynovo.layers import ModelOptions
 from tinynovo.masses import MICRO, ion_mz
 from tinynovo.model import Tinynovo
 from tinynovo.peptide import Peptide, fragments
+from tinynovo.permitted import Permitted
 from tinynovo.recursion import RecursionOptions
 from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, peak_batch, token_ids
@@ -47,11 +48,11 @@ def batch_of(*peptides: str) -> PeakBatch:
     return peak_batch([cleaned(ladder(peptide)) for peptide in peptides])
 
 
-def banned(*tokens: str) -> torch.Tensor:
-    """The mask of forbidden tokens, padding among them."""
-    mask = torch.zeros(VOCABULARY, dtype=torch.bool)
-    mask[[PAD, *token_ids(tokens)]] = True
-    return mask
+def without(*tokens: str) -> Permitted:
+    """Every token but some is permitted, plain residues too."""
+    mask = torch.ones(VOCABULARY, dtype=torch.bool)
+    mask[token_ids(tokens)] = False
+    return Permitted(mask, mask)
 
 
 def network(seed: int = 0) -> Tinynovo:

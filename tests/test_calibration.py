@@ -22,12 +22,13 @@ from tinynovo.calibration import (
     fit,
     uncalibrated,
 )
-from tinynovo.checkpoint import load_frozen
+from tinynovo.checkpoint import default_path, load_frozen
 from tinynovo.cli import main
 from tinynovo.errors import InputError
 from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
-from tinynovo.spectrum import Spectrum
+from tinynovo.reasons import Reason
+from tinynovo.spectrum import NO_CHARGE, Spectrum
 
 PEAKS = cleaned(ladder("GASPVTK"))
 
@@ -131,10 +132,12 @@ class Explorer:
     def load(cls, path: Path | None, options: SequencingOptions) -> Explorer:
         return cls(options.strategy)
 
-    def explore(self, spectra: Iterable[Spectrum]) -> Iterator[tuple[Spectrum, list[Answer] | str]]:
+    def explore(
+        self, spectra: Iterable[Spectrum]
+    ) -> Iterator[tuple[Spectrum, list[Answer] | Reason]]:
         for place, spectrum in enumerate(spectra):
             if place % 10 == 0:
-                yield spectrum, "no peptide fits" if place % 20 else []
+                yield spectrum, NO_CHARGE
             else:
                 wrong = place % 3 == 0
                 yield spectrum, [answer("GASPTVK" if wrong else "GASPVTK", 0.0, -1.0 * wrong)]
@@ -151,7 +154,8 @@ def test_calibrate_writes_the_weights_anew(tmp_path: Path, monkeypatch, capsys) 
     out = tmp_path / "own.safetensors"
     assert main(["calibrate", str(labelled(tmp_path / "a.mgf", 100)), "-o", str(out)]) == 0
     calibration = load_frozen(out).calibration
-    assert set(calibration) == {"full", "draft"}
+    assert set(calibration) == {"full", "draft", "database"}
+    assert calibration["database"] == load_frozen(default_path()).calibration["database"]
     assert calibration["full"].peptide.weights["certainty"] > 0
     assert "full: fitted to 90 answers" in capsys.readouterr().err
 

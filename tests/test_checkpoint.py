@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import re
@@ -14,11 +15,13 @@ from safetensors.torch import save_file
 
 from tinynovo import __version__, checkpoint
 from tinynovo.calibration import Calibration, Logistic
-from tinynovo.checkpoint import FORMAT, Checkpoint, Frozen
+from tinynovo.checkpoint import FORMAT, Checkpoint, Frozen, fingerprint
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
 from tinynovo.layers import ModelOptions
+from tinynovo.options import SequencingOptions
 from tinynovo.recursion import RecursionOptions
+from tinynovo.sequencing import Sequencer
 from tinynovo.spectrum import Preprocessing
 from tinynovo.tokens import TOKENS
 
@@ -91,6 +94,16 @@ def test_the_scorer_comes_back_whatever_the_rest_is_like(saved: Path):
     assert all(torch.equal(value, own[name]) for name, value in scorer.state_dict().items())
     assert not scorer.training
     assert "does not fit" in complaint(saved)
+
+
+def test_settings_tell_checkpoints_apart_though_only_calibrations_differ(saved: Path):
+    weights = Sequencer.load(saved, SequencingOptions(), "cpu").settings["weights"]
+    assert weights == hashlib.sha256(saved.read_bytes()).hexdigest()[:12]
+    other = saved.with_name("other.safetensors")
+    one = Logistic(intercept=0.5, weights={})
+    checkpoint.calibrated(saved, other, {"full": Calibration(peptide=one, residue=one)})
+    assert fingerprint(other) == fingerprint(saved)
+    assert Sequencer.load(other, SequencingOptions(), "cpu").settings["weights"] != weights
 
 
 def test_a_calibration_joins_those_of_other_strategies(saved: Path):
@@ -251,3 +264,14 @@ def test_defaults_agree():
     frozen = Frozen()
     assert (frozen.model, frozen.evidence) == (ModelOptions(), EvidenceOptions())
     assert isinstance(loaded(), Checkpoint)
+
+
+def test_the_fingerprint_is_that_of_the_tensors_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    tensors = {"weight": torch.arange(4.0)}
+    save_file(tensors, first, {"said": "one"})
+    save_file(tensors, second, {"said": "something else"})
+    assert fingerprint(first) == fingerprint(second)
+    save_file({"weight": torch.arange(1.0, 5.0)}, second, {"said": "one"})
+    assert fingerprint(first) != fingerprint(second)
+    assert fingerprint(first) == hashlib.sha256(torch.arange(4.0).numpy().tobytes()).hexdigest()

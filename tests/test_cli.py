@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from tinynovo import __version__
 from tinynovo.cli import main
 from tinynovo.errors import InputError
-from tinynovo.journeys import ROWS_A_WRITE
-from tinynovo.peptide import PSM, Peptide
+from tinynovo.gathering import ROWS_A_WRITE
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
 from tinynovo.readers import read_predictions, read_spectra
 from tinynovo.spectrum import Spectrum
 
@@ -25,6 +28,7 @@ class FakeOptions(BaseModel):
 
     predict_batch_size: int = Field(32, ge=1)
     top_match: int = Field(1, ge=1, description="answers a spectrum")
+    mods: dict[str, str | bool] = {}
 
 
 class FakeSequencer:
@@ -34,7 +38,12 @@ class FakeSequencer:
 
     def __init__(self, options: FakeOptions, device: str) -> None:
         self.options = options
-        self.settings = {"device": device, "top_match": str(options.top_match)}
+        self.window = 8 * options.predict_batch_size
+        self.settings = {
+            "device": device,
+            "top_match": str(options.top_match),
+            "mods": str(options.mods),
+        }
 
     @classmethod
     def load(cls, path: Path | None, options: FakeOptions, device: str = "auto") -> FakeSequencer:
@@ -53,7 +62,8 @@ class FakeSequencer:
                 "title": spectrum.title,
             }
             if spectrum.precursor_charge is None:
-                yield PSM(*where, None, reason="3 usable peaks, fewer than 5", **known)
+                why = {"reason_code": "too_few_peaks", "reason": "3 usable peaks, fewer than 5"}
+                yield PSM(*where, None, **why, **known)
                 continue
             peptide = Peptide.parse(spectrum.peptide or "PEPTLDEK")
             for rank in range(1, self.options.top_match + 1):
@@ -119,7 +129,7 @@ def test_sequence_writes_a_row_a_spectrum_and_a_summary(
     assert screen.out == ""
     summary = screen.err.splitlines()[-1]
     assert summary.startswith("tinynovo: 3 spectra of 2 files in ")
-    assert summary.endswith(": 2 answered; 1 not: N usable peaks, fewer than N")
+    assert summary.endswith(": 2 answered; 1 not: too_few_peaks")
 
 
 @pytest.mark.parametrize("suffix", ["mztab", "csv", "parquet"])
@@ -145,6 +155,19 @@ def test_options_reach_the_sequencer(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert [psm.rank for psm in rows(out)] == [1, 2, 3]
     assert main([*command, "--set", "top_mach=3"]) == 1
     assert "did you mean 'top_match'?" in capsys.readouterr().err
+
+
+def test_modifications_reach_the_sequencer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spectra, out = mgf(tmp_path / "a.mgf", ["GAK"]), tmp_path / "out.csv"
+    config = tmp_path / "options.yaml"
+    config.write_text("mods: {Acetyl: fixed, Phospho: fixed}\n", "utf-8")
+    command = ["sequence", str(spectra), "-o", str(out), "-c", str(config), "-v"]
+    switches = ["--mods", "Phospho=off, TMT6plex=fixed", "--mods", "[Acetyl]-=on"]
+    assert main([*command, *switches]) == 0
+    expected = {"Acetyl": "fixed", "Phospho": False, "TMT6plex": "fixed", "[Acetyl]-": True}
+    assert f"tinynovo: mods = {expected}\n" in capsys.readouterr().err
 
 
 def test_a_bad_file_does_not_stop_the_others_but_shows(
@@ -176,6 +199,27 @@ def test_an_interrupt_keeps_the_rows_and_gives_130(
     assert main(["sequence", str(spectra), "-o", str(out)]) == 130
     assert len(rows(out)) == ROWS_A_WRITE + 5
     assert capsys.readouterr().err == "tinynovo: interrupted\n"
+
+
+def test_a_false_discovery_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Doubtful(FakeSequencer):
+        def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+            for psm in super().sequence(spectra):
+                yield replace(psm, score=0.75) if psm.index == 1 else psm
+
+    sys.modules["tinynovo.sequencing"].__dict__.update(Sequencer=Doubtful)
+    spectra = mgf(tmp_path / "a.mgf", ["GAK", "GVK", "GLK"])
+    out = tmp_path / "out.mztab"
+    command = ["sequence", str(spectra), "-o", str(out), "--fdr"]
+    # Errors 0, 0 and 0.25: the third has the q-value 0.0833.
+    assert main([*command, "0.05"]) == 0
+    assert [str(psm.peptide) for psm in rows(out)] == ["GAK", "None", "GLK"]
+    summary = capsys.readouterr().err.splitlines()[-1]
+    assert summary.endswith(": 2 kept at 0.05 FDR; 1 not: above_fdr")
+    assert "PSM-level global FDR, 0.05]" in out.read_text("utf-8")
+    assert main([*command, "1"]) == 0
+    assert [psm.q_value for psm in rows(out)] == [0, pytest.approx(0.0833, abs=1e-4), 0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mgf", "out.mztab"]
 
 
 def test_an_input_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,6 +265,11 @@ def test_a_checkpoint_that_is_none_leaves_no_output(
         ["sequence", "a.mgf"],
         ["sequence", "a.mgf", "-o", "b.csv", "-f", "xls"],
         ["sequence", "a.mgf", "-o", "b.csv", "--threads", "0"],
+        ["sequence", "a.mgf", "-o", "b.csv", "--mods", "Phospho"],
+        ["sequence", "a.mgf", "-o", "b.csv", "--mods", "Phospho=off,"],
+        ["sequence", "a.mgf", "-o", "b.csv", "--fdr", "0"],
+        ["sequence", "a.mgf", "-o", "b.csv", "--fdr", "1.01"],
+        ["sequence", "a.mgf", "-o", "b.csv", "--fdr", "nan"],
         ["sequence", "a.mgf", "-o", "b.csv", "--batch-size", "many"],
         ["evaluate"],
         ["train"],
@@ -326,7 +375,7 @@ def test_train(tmp_path: Path, fakes: list[object], capsys: pytest.CaptureFixtur
 def test_configure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["configure"]) == 0
     text = capsys.readouterr().out
-    assert yaml.safe_load(text) == {"predict_batch_size": 32, "top_match": 1}
+    assert yaml.safe_load(text) == {"predict_batch_size": 32, "top_match": 1, "mods": {}}
     assert "# answers a spectrum; >= 1\ntop_match: 1" in text
     path = tmp_path / "options.yaml"
     assert main(["configure", "-o", str(path)]) == 0
@@ -403,3 +452,28 @@ def test_report_complains_of_what_is_no_run_and_what_is_no_page(
     assert main(["report", str(tmp_path), "-o", str(tmp_path / "out.pdf")]) == 1
     assert "is no page (name it .html)" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_resume_says_how_many_spectra_were_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = mgf(tmp_path / "a.mgf", ["GAK"] * 3), mgf(tmp_path / "b.mgf", ["GVK"] * 9)
+    first.write_text(first.read_text() + "BEGIN IONS\n", "utf-8")
+    out = tmp_path / "out.mztab"
+    command = ["sequence", str(first), str(second), "-o", str(out), "--batch-size", "1"]
+    assert main(command) == 1
+    whole, complaint = out.read_bytes(), capsys.readouterr().err.splitlines()[-1]
+    monkeypatch.setattr(FakeSequencer, "fail_at", (3, KeyboardInterrupt()))
+    assert main([*command, "--resume"]) == 130
+    assert main([*command, "--resume", "--top-match", "2"]) == 1
+    capsys.readouterr()
+    monkeypatch.setattr(FakeSequencer, "fail_at", (8, KeyboardInterrupt()))
+    assert main([*command, "--resume"]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(
+        r"tinynovo: 12 spectra of 2 files in \S+ s \(3 kept of an earlier run\): 12 answered",
+        told[-2],
+    )
+    assert told[-1] == complaint
+    assert out.read_bytes() == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mgf", "b.mgf", "out.mztab"]

@@ -86,7 +86,7 @@ def test_long_labels_and_unusable_spectra_are_left_out():
         spectra, Preprocessing(), max_tokens=7, exclude=frozenset({"EEELK"})
     )
     assert len(corpus) == 1
-    assert left_out == {"no precursor charge": 2, "too long": 1, "of a validation peptide": 1}
+    assert left_out == {"no_charge": 2, "too long": 1, "of a validation peptide": 1}
 
 
 def test_nothing_to_pack_is_an_error():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from handmade import cleaned, ladder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinynovo.database import DECOY, Database, hyperscores
+from tinynovo.database import DECOY, Database, Search, hyperscores
 from tinynovo.digestion import Forms
 from tinynovo.ions import TOKEN_IDS
+from tinynovo.masses import Tolerance
 from tinynovo.peptide import Peptide, fragments
+from tinynovo.psm import PSM
 
 PLAIN = Forms(fixed=())
 
@@ -83,3 +86,29 @@ def test_no_decoy_is_a_target_and_each_weighs_what_its_target_does(names: list[s
     assert targets == {Peptide.parse(name) for name in names}
     assert not targets & decoys
     assert {d.mass_udalton for d in decoys} <= {t.mass_udalton for t in targets}
+
+
+def test_proteins_of_a_peptide() -> None:
+    database = Database({"GASPVTK": ["P1", "P2"], "AGSPVTK": ["P3"]}, PLAIN)
+    assert database.accessions_of(Peptide.parse("GASPVTK")) == ("P1", "P2")
+    assert database.accessions_of(Peptide.parse("TVPSAGK")) == (f"{DECOY}P1", f"{DECOY}P2")
+    assert database.accessions_of(Peptide.parse("SAGPVTK")) == ()
+    assert database.accessions_of(Peptide.parse("WWK")) == ()
+
+
+def test_a_search_proposes_and_tells_the_best() -> None:
+    database = Database({"GASPVTK": ["P1"], "AGSPVTK": ["P3"]}, PLAIN)
+    search = Search(database, Tolerance.parse("20 ppm"), count=3, most=1)
+    spectrum = ladder("GASPVTK")
+    proposed = search.propose(spectrum, cleaned(spectrum))
+    assert len(proposed) == 3
+    assert proposed[0] == Peptide.parse("GASPVTK")
+    blank = PSM("a.mgf", 0, "index=0", None)
+    rows = [replace(blank, peptide=peptide, rank=r) for r, peptide in enumerate(proposed, 1)]
+    (told,) = search.told(spectrum, rows)
+    assert (told.peptide, told.accessions) == (proposed[0], ("P1",))
+    (none,) = search.told(spectrum, [replace(blank, reason_code="no_peptide_fits")])
+    assert none.reason_code == "no_candidate"
+    (bad,) = search.told(spectrum, [replace(blank, reason_code="no_charge")])
+    assert bad.reason_code == "no_charge"
+    assert search.complaint() is None

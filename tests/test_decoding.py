@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import product
 
 import pytest
 import torch
-from handmade import EVIDENCE, banned, batch_of, network
+from handmade import EVIDENCE, batch_of, network, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -23,9 +24,11 @@ from tinynovo.decoding import (
     squeezed,
     without_repeats,
 )
-from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.evidence import PeakTable, closing_slack, peak_table
+from tinynovo.modifications import Switch
 from tinynovo.peptide import Peptide
-from tinynovo.scorer import DirectedScorer, EvidenceScorer, closing_slack
+from tinynovo.permitted import Permitted
+from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.tokens import (
     PAD,
     VOCABULARY,
@@ -43,6 +46,7 @@ RESIDUES = [
     token for token in range(1, VOCABULARY) if not TERMINAL[token]
 ]  # ids of what a peptide is made of
 LETTERS = "GASPVTLNDQKEMHFRYW"
+(GLYCINE,) = token_ids(["G"])
 PEPTIDES = st.text(LETTERS, min_size=2, max_size=14)
 
 
@@ -60,23 +64,23 @@ class Oracle:
             starts = sums[:-1] if forwards else sums[1:]
             self.known[total] = dict(zip(starts, ids, strict=True))
 
-    def __call__(self, table: PeakTable, anchor: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def logits(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
         logits = torch.zeros(*anchor.shape, VOCABULARY)
         logits[..., PAD] = -1e4
-        for row, total in enumerate(table.batch.residue_mass.tolist()):
+        for line, total in enumerate(table.batch.residue_mass[row[:, 0]].tolist()):
             known = min(self.known, key=lambda mass: abs(mass - total))
             assert abs(known - total) < 1000
-            for beam, place in enumerate(anchor[row].tolist()):
+            for beam, place in enumerate(anchor[line].tolist()):
                 at = [t for start, t in self.known[known].items() if abs(start - place) < 1000]
                 if at:
-                    logits[row, beam, at[0]] = 10.0
+                    logits[line, beam, at[0]] = 10.0
                 if place != 0 or not self.forwards:
                     rest = place - MASSES[TERMINAL]
                     closes = rest.abs() < 1000
                     for token, ends in zip(TERMINAL.nonzero().flatten(), closes, strict=True):
                         if self.forwards or not ends:
-                            logits[row, beam, token] = -1e4
-        return torch.zeros(1), logits
+                            logits[line, beam, token] = -1e4
+        return logits
 
 
 def table_of(*peptides: str) -> PeakTable:
@@ -87,15 +91,22 @@ def names(tokens: Tensor) -> str:
     return decode(tokens.tolist()).proforma
 
 
+EVERYTHING = Permitted.by({})
+ROW = torch.zeros(1, 1, dtype=torch.int64)
+
+
 def search(
-    scorer: DirectedScorer | Oracle, table: PeakTable, options: BeamOptions, *forbidden: str
+    scorer: DirectedScorer | Oracle,
+    table: PeakTable,
+    options: BeamOptions,
+    permitted: Permitted = EVERYTHING,
 ) -> Candidates:
     window = closing_slack(table.batch.residue_mass)
-    return beam_search(scorer, table, options, banned(*forbidden), window)  # type: ignore[arg-type]
+    return beam_search(scorer, table, options, permitted, window)  # type: ignore[arg-type]
 
 
 def drafted(scorer: EvidenceScorer, table: PeakTable, options: BeamOptions) -> Candidates:
-    return draft(scorer, table, options, banned(), closing_slack(table.batch.residue_mass))
+    return draft(scorer, table, options, EVERYTHING, closing_slack(table.batch.residue_mass))
 
 
 TRUTHS = (
@@ -119,12 +130,59 @@ def test_with_an_oracle_the_truth_comes_first(forwards: bool):
 
 
 @pytest.mark.parametrize("forwards", [True, False])
-def test_a_banned_token_hides_the_truth(forwards: bool):
+def test_a_token_that_is_not_permitted_hides_the_truth(forwards: bool):
     options = BeamOptions(n_beams=4, candidates=4, max_slots=12)
     oracle = Oracle("EQK", forwards=forwards)
-    found = search(oracle, table_of("EQK"), options, "Q", "E")
+    found = search(oracle, table_of("EQK"), options, without("Q", "E"))
     assert not (found.tokens[..., None] == torch.tensor(token_ids(["Q", "E"]))).any()
     assert torch.isfinite(found.score[0, 0])
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+@pytest.mark.parametrize(
+    ("truth", "mods", "there"),
+    [
+        ("[TMT6plex]-LNK[TMT6plex]", {"TMT6plex": "fixed"}, True),
+        ("[TMT6plex]-LNK[TMT6plex]", {"TMT6plex": "off"}, False),
+        ("[TMT6plex]-LNK[TMT6plex]", {"TMT6plex": "off", "[TMT6plex]-": "on"}, False),
+        ("[TMT6plex]-LNK", {"TMT6plex": "fixed"}, False),
+        ("LNK[TMT6plex]", {"TMT6plex": "fixed"}, False),
+        ("LNK[TMT6plex]", {"TMT6plex": "fixed", "[TMT6plex]-": "on"}, True),
+        ("[Acetyl]-LNK[TMT6plex]", {"TMT6plex": "fixed"}, False),
+        ("[Acetyl]-LNK[TMT6plex]", {"TMT6plex": "fixed", "[TMT6plex]-": "off"}, True),
+        ("LC[Carbamidomethyl]R", {"Carbamidomethyl": "fixed"}, True),
+        ("LCR", {"Carbamidomethyl": "fixed"}, False),
+        ("LCR", {"Carbamidomethyl": "off"}, True),
+        ("LN[Deamidated]Q[Deamidated]R", {"N[Deamidated]": "off"}, False),
+        ("LNQ[Deamidated]R", {"N[Deamidated]": "off"}, True),
+    ],
+)
+def test_modifications_show_and_hide_the_truth(
+    forwards: bool, truth: str, mods: dict[str, Switch], there: bool
+):
+    options = BeamOptions(n_beams=9, candidates=30, max_slots=12)
+    oracle = Oracle(truth, forwards=forwards)
+    found = search(oracle, table_of(truth), options, Permitted.by(mods))
+    assert (truth in {names(tokens) for tokens in found.tokens[0]}) is there
+    if there:
+        assert names(found.tokens[0, 0]) == truth
+
+
+@pytest.mark.parametrize("forwards", [True, False])
+def test_a_required_modification_alone_is_no_answer(forwards: bool):
+    """One precursor weighs what the modification does, the other has a G more."""
+    permitted = Permitted.by({"TMT6plex": "fixed"})
+    options = BeamOptions(n_beams=9, candidates=9, max_slots=9)
+    tmt = MASSES[token_ids(["[TMT6plex]-"])]
+    batch = replace(
+        batch_of("GASPVTK", "SAMPLER"), residue_mass=torch.cat([tmt, tmt + MASSES[GLYCINE]])
+    )
+    with torch.inference_mode():
+        scorer = network().scorer
+        one = scorer.forwards if forwards else scorer.backwards
+        found = search(one, peak_table(batch, EVIDENCE), options, permitted)
+    assert {names(tokens) for tokens in found.tokens[0]} == {""}
+    assert names(found.tokens[1, 0]) == "[TMT6plex]-G"
 
 
 @pytest.mark.parametrize("forwards", [True, False])
@@ -137,9 +195,8 @@ def test_an_answer_longer_than_the_slots_is_not_found(forwards: bool):
         assert ("GASPVTK" in {names(t) for t in found.tokens[0]}) is within
 
 
-def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor, window: Tensor) -> None:
+def check_answers(found: Candidates, whole: Tensor, permitted: Permitted, window: Tensor) -> None:
     """Whatever was found is in order, weighs what it must and is built as peptides are."""
-    whole = table.batch.residue_mass
     for row in range(found.tokens.shape[0]):
         scores = found.score[row].tolist()
         assert scores == sorted(scores, reverse=True)
@@ -150,37 +207,57 @@ def check_answers(found: Candidates, table: PeakTable, forbidden: Tensor, window
             assert abs(int(MASSES[tokens].sum()) - int(whole[row])) <= int(window[row])
             length = int((tokens != PAD).sum())
             assert tokens[length:].tolist() == [PAD] * (len(tokens) - length)
-            assert not forbidden[tokens[:length]].any()
+            assert permitted.first[tokens[0]]
+            assert permitted.others[tokens[1:length]].all()
             assert not TERMINAL[tokens[1:length]].any()
             assert not (length == 1 and TERMINAL[tokens[0]])
 
 
-@settings(max_examples=8, deadline=None)
+STARTS = ("", "[Acetyl]-", "[TMT6plex]-", "[Ammonia-loss]-")
+SWITCHES = st.dictionaries(
+    st.sampled_from(
+        ["TMT6plex", "Acetyl", "Phospho", "Carbamidomethyl", "M[Oxidation]", "[Carbamyl]-"]
+    ),
+    st.sampled_from(["on", "off", "fixed"]),
+)
+
+
+@st.composite
+def permissions(draw: st.DrawFn) -> Permitted:
+    """Modifications switched at random, at most one of them fixed at the N-terminus."""
+    mods = draw(SWITCHES)
+    fixed = [name for name in ("TMT6plex", "Acetyl", "[Carbamyl]-") if mods.get(name) == "fixed"]
+    return Permitted.by({name: switch for name, switch in mods.items() if name not in fixed[1:]})
+
+
+@settings(max_examples=16, deadline=None)
 @given(
+    st.sampled_from(STARTS),
     st.lists(PEPTIDES, min_size=1, max_size=2),
     st.integers(0, 99),
-    st.sets(st.sampled_from(LETTERS), max_size=3),
+    permissions() | st.sets(st.sampled_from(LETTERS), max_size=3).map(lambda s: without(*s)),
     st.sampled_from([2, 20]),
 )
-def test_beam_answers_of_any_scorer_are_peptides_of_the_precursors_mass(
-    peptides: list[str], seed: int, forbidden: set[str], ppm: int
+def test_beam_answers_of_any_scorer_are_permitted_and_of_the_precursors_mass(
+    start: str, peptides: list[str], seed: int, permitted: Permitted, ppm: int
 ):
-    table = table_of(*peptides)
-    mask = banned(*forbidden)
-    window = torch.div(table.batch.residue_mass * ppm, 1_000_000, rounding_mode="floor")
+    table = table_of(*(start + peptide for peptide in peptides))
+    whole = table.batch.residue_mass
+    window = torch.div(whole * ppm, 1_000_000, rounding_mode="floor")
     scorer = network(seed).scorer
     options = BeamOptions(n_beams=4, candidates=4, max_slots=16)
     with torch.inference_mode():
         for one in (scorer.forwards, scorer.backwards):
-            check_answers(beam_search(one, table, options, mask, window), table, mask, window)
-        both = both_ways(scorer, table, options, mask, window)
-        check_answers(both, table, mask, window)
-        judged = draft(scorer, table, options, mask, window)
-        check_answers(judged, table, mask, window)
+            found = beam_search(one, table, options, permitted, window)
+            check_answers(found, whole, permitted, window)
+        both = both_ways(scorer, table, options, permitted, window)
+        check_answers(both, whole, permitted, window)
+        judged = draft(scorer, table, options, permitted, window)
+        check_answers(judged, whole, permitted, window)
     for row in range(len(peptides)):
-        found = [tuple(t.tolist()) for t in both.tokens[row] if t.any()]
-        assert len(found) == len(set(found))
-        assert {tuple(t.tolist()) for t in judged.tokens[row] if t.any()} <= set(found)
+        distinct = [tuple(t.tolist()) for t in both.tokens[row] if t.any()]
+        assert len(distinct) == len(set(distinct))
+        assert {tuple(t.tolist()) for t in judged.tokens[row] if t.any()} <= set(distinct)
 
 
 def test_some_answers_are_found_at_all():
@@ -205,24 +282,64 @@ def test_beams_do_not_depend_on_their_company():
             assert not torch.isfinite(together.score[row, most:]).any()
 
 
-def test_a_beam_scores_what_its_scorer_says():
+def score_by_hand(
+    one: DirectedScorer, table: PeakTable, ids: list[int], permitted: Permitted
+) -> float:
+    """The log-probabilities along an answer, each among what may stand there, summed."""
+    whole = int(table.batch.residue_mass)
+    slack = int(closing_slack(table.batch.residue_mass))
+    order = 1 if one.forwards else -1
+    place, past, total = 0 if one.forwards else whole, [PAD, PAD], 0.0
+    for token in ids[::order]:
+        _, logits = one(table, ROW, torch.tensor([[place]]), torch.tensor([[past]]))
+        may = [
+            bool((permitted.first if first else permitted.others)[other])
+            for other in range(VOCABULARY)
+            for first in [place == 0 if one.forwards else abs(place - int(MASSES[other])) <= slack]
+        ]
+        total += float(logits[0, 0, token] - logits[0, 0, may].logsumexp(0))
+        place += order * int(MASSES[token])
+        past = [token, past[0]]
+    return total
+
+
+SWITCHED = [
+    ("GASK", {}),
+    ("GASK", {"Phospho": "off", "Acetyl": "off"}),
+    ("[Acetyl]-GASK", {"Acetyl": "fixed"}),
+    ("[TMT6plex]-GASK[TMT6plex]", {"TMT6plex": "fixed", "Acetyl": "off"}),
+]
+
+
+@pytest.mark.parametrize(("peptide", "mods"), SWITCHED)
+def test_a_beam_scores_what_its_scorer_says(peptide: str, mods: dict[str, Switch]):
     """The score of the beam is the sum of the log-probabilities along the answer."""
-    table = table_of("GASK")
+    table, permitted = table_of(peptide), Permitted.by(mods)
     scorer = network(1).scorer
     options = BeamOptions(n_beams=50, candidates=5, max_slots=8)
     with torch.inference_mode():
-        for one, order in ((scorer.forwards, 1), (scorer.backwards, -1)):
-            found = search(one, table, options)
+        for one in (scorer.forwards, scorer.backwards):
+            found = search(one, table, options, permitted)
+            assert torch.isfinite(found.score[0]).any()
             for tokens, score in zip(found.tokens[0], found.score[0].tolist(), strict=True):
-                ids = [t for t in tokens.tolist() if t][::order]
-                total, place = 0.0, 0 if order == 1 else int(table.batch.residue_mass)
-                past = [PAD, PAD]
-                for token in ids:
-                    _, logits = one(table, torch.tensor([[place]]), torch.tensor([[past]]))
-                    total += float(logits.masked_fill(banned(), -1e4).log_softmax(-1)[0, 0, token])
-                    place += order * int(MASSES[token])
-                    past = [token, past[0]]
-                assert total == pytest.approx(score, abs=1e-4)
+                if score > float("-inf"):
+                    ids = [t for t in tokens.tolist() if t]
+                    by_hand = score_by_hand(one, table, ids, permitted)
+                    assert by_hand == pytest.approx(score, abs=1e-4)
+
+
+@pytest.mark.parametrize(("peptide", "mods"), SWITCHED)
+def test_answer_scores_are_the_mean_of_both_beams(peptide: str, mods: dict[str, Switch]):
+    table, permitted = table_of(peptide), Permitted.by(mods)
+    scorer = network(1).scorer
+    with torch.inference_mode():
+        answers = search(scorer.forwards, table, BeamOptions(max_slots=9), permitted).tokens
+        scores = answer_scores(scorer, table, answers, permitted)
+        for tokens, score in zip(answers[0], scores[0].tolist(), strict=True):
+            ids = [t for t in tokens.tolist() if t]
+            ways = (scorer.forwards, scorer.backwards)
+            by_hand = sum(score_by_hand(one, table, ids, permitted) for one in ways) / 2
+            assert score == (pytest.approx(by_hand, abs=1e-4) if ids else float("-inf"))
 
 
 def test_answer_scores_are_the_mean_of_both_directions():
@@ -233,13 +350,13 @@ def test_answer_scores_are_the_mean_of_both_directions():
         [answer_batch([encode(Peptide.parse(t)) for t in pair] + [[]] * 3, 9) for pair in texts]
     )
     with torch.inference_mode():
-        scores = answer_scores(scorer, table, answers)
+        scores = answer_scores(scorer, table, answers, EVERYTHING)
         assert scores.shape == (2, 5)
         assert torch.isinf(scores[:, 2:]).all()
         for row, pair in enumerate(texts):
             for number, text in enumerate(pair):
                 ids = answer_batch([encode(Peptide.parse(text))], 9)
-                _, one, _, two = scorer(table.select(torch.tensor([row])), ids)
+                _, one, _, two = scorer(table, torch.tensor([row]), ids)
                 real = ids[0] != PAD
                 parts = [
                     logits[0].log_softmax(-1).gather(-1, ids[0, :, None])[real].sum()
@@ -337,27 +454,31 @@ def test_exact_answers_against_brute_force():
     """Four slots of a handful of likely tokens: every answer can be counted."""
     torch.manual_seed(5)
     likely = [PAD, *token_ids(["G", "A", "K", "[Acetyl]-"])]
-    for row in range(8):
+    every = (EVERYTHING, without("A"), Permitted.by({"Acetyl": "fixed"}))
+    for row, permitted in enumerate([*every, *every, *every]):
         logits = torch.full((1, 4, VOCABULARY), -50.0)
         logits[0, :, likely] = torch.randn(4, 5)
         truth = torch.tensor([likely[i] for i in torch.randint(1, 4, (3,)).tolist()])
+        if row % 3 == 2:
+            truth[0] = likely[-1]
         mass = MASSES[truth].sum()[None]
-        forbidden = banned(*(["A"] if row % 2 else []))
-        allowed = [t for t in likely if t == PAD or not forbidden[t]]
-        first = logits.clone()
-        first[0, :, forbidden & (torch.arange(VOCABULARY) != PAD)] = -torch.inf
-        first[0, 1:, TERMINAL] = -torch.inf
-        logp = first.log_softmax(-1)[0]
+        masked = logits.clone()
+        masked[0, 0, ~permitted.first] = -torch.inf
+        masked[0, 1:, ~permitted.others | TERMINAL] = -torch.inf
+        logp = masked.log_softmax(-1)[0]
         by_hand = sorted(
             (
                 (sum(float(logp[s, t]) for s, t in enumerate(row_tokens)), row_tokens)
-                for row_tokens in product(allowed, repeat=4)
+                for row_tokens in product(likely, repeat=4)
                 if abs(int(MASSES[list(row_tokens)].sum()) - int(mass)) <= int(closing_slack(mass))
                 and not any(TERMINAL[t] for t in row_tokens[1:])
+                and permitted.first[row_tokens[0]]
+                and all(permitted.others[t] for t in row_tokens[1:])
             ),
             reverse=True,
         )
-        found = exact_answers(logits, mass, forbidden, closing_slack(mass), 3)
+        found = exact_answers(logits, mass, permitted, closing_slack(mass), 3)
+        assert by_hand or not permitted.others[likely[2]]
         wanted = by_hand[:3]
         scores = [s for s in found.score[0].tolist() if s > -40]
         assert scores == pytest.approx([s for s, _ in wanted], abs=1e-4)
@@ -366,9 +487,32 @@ def test_exact_answers_against_brute_force():
             assert tokens.tolist() == kept + [PAD] * (4 - len(kept))
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 999), permissions(), st.integers(300, 700), st.sampled_from([1_000, 400_000]))
+def test_exact_answers_of_any_logits_are_permitted_and_of_the_precursors_mass(
+    seed: int, permitted: Permitted, dalton: int, slack: int
+):
+    torch.manual_seed(seed)
+    logits = 3 * torch.randn(2, 6, VOCABULARY)
+    whole = torch.tensor([dalton * 1_000_500, (dalton + 1) * 1_000_500])
+    window = torch.full_like(whole, slack)
+    found = exact_answers(logits, whole, permitted, window, 4)
+    check_answers(found, whole, permitted, window)
+
+
+def test_exact_answers_begin_as_they_must():
+    """Logits that would rather begin with G: 57 Da less than what the modification asks for."""
+    permitted = Permitted.by({"TMT6plex": "fixed"})
+    logits = torch.full((1, 5, VOCABULARY), -9.0)
+    logits[0, range(5), [GLYCINE, GLYCINE, GLYCINE, PAD, PAD]] = 5.0
+    mass = MASSES[[*token_ids(["[TMT6plex]-"]), GLYCINE, GLYCINE]].sum()[None]
+    found = exact_answers(logits, mass, permitted, closing_slack(mass), 1)
+    assert names(found.tokens[0, 0]) == "[TMT6plex]-GG"
+
+
 def test_no_exact_answer_is_all_padding():
     logits = torch.zeros(1, 3, VOCABULARY)
     heavy = torch.tensor([5_000_000_000])
-    found = exact_answers(logits, heavy, banned(), closing_slack(heavy), 2)
+    found = exact_answers(logits, heavy, EVERYTHING, closing_slack(heavy), 2)
     assert found.score.tolist() == [[float("-inf")] * 2]
     assert found.tokens.tolist() == [[[PAD] * 3] * 2]

@@ -91,3 +91,14 @@ def test_forms_hold_fixed_and_variable_modifications_of_residues_and_of_the_star
     # Two that want the same place are never on it together.
     several = Forms(fixed=(), variable=("[Acetyl]-", "[Carbamyl]-"), most=2)
     assert [p.proforma for p in several.of("GK")] == ["GK", "[Acetyl]-GK", "[Carbamyl]-GK"]
+
+
+def test_forms_of_switched_modifications() -> None:
+    assert Forms.by({}) == Forms(("C[Carbamidomethyl]",), ("M[Oxidation]",), 2)
+    given = Forms.by({"TMT6plex": "fixed", "Oxidation": "off", "S[Phospho]": "on"}, most=1)
+    assert set(given.fixed) == {"C[Carbamidomethyl]", "K[TMT6plex]", "[TMT6plex]-"}
+    assert given.variable == ("S[Phospho]",)
+    assert [str(p) for p in given.of("SK")] == [
+        "[TMT6plex]-SK[TMT6plex]",
+        "[TMT6plex]-S[Phospho]K[TMT6plex]",
+    ]

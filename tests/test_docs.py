@@ -40,6 +40,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     made = {"spectra.mgf", "options.yaml", "peptides.mztab", "result.json"}
+    made |= {"scored.csv", "scored.pin"}
     assert {p.name for p in tmp_path.iterdir()} == made
 
 

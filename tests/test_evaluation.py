@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from tinynovo.evaluation import PUBLISHED, STRICT, Metrics, evaluate, match, right_residues
 from tinynovo.masses import residue_table
-from tinynovo.peptide import PSM, Peptide
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
 
 T, F = True, False
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
+from handmade import ladder
 from make_golden import GOLDEN, answers
 
+from tinynovo.modifications import Switch
+from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
+from tinynovo.sequencing import Sequencer
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,31 @@ def test_a_second_run_gives_the_same_answers(found: list[dict[str, object]]) -> 
     assert answers() == found
 
 
-def test_the_loop_does_not_lose_to_its_draft(found: list[dict[str, object]]) -> None:
+def test_judged_answers_do_not_lose_to_the_draft(found: list[dict[str, object]]) -> None:
     assert right(found) >= right(answers("draft"))
     assert right(found) > 0
+
+
+@pytest.mark.parametrize(
+    ("switch", "first", "last"),
+    [
+        ("on", "[TMT6plex]-", "K[TMT6plex]"),
+        ("fixed", "[TMT6plex]-", "K[TMT6plex]"),
+        ("off", "", ""),
+    ],
+)
+def test_tags_are_read_where_they_may_be(switch: Switch, first: str, last: str) -> None:
+    options = SequencingOptions(mods={"TMT6plex": switch}, top_match=3)
+    tagged = ladder("[TMT6plex]-SAMPLEK[TMT6plex]")
+    found = [
+        psm.peptide.tokens
+        for psm in Sequencer.load(None, options, device="cpu").sequence([tagged])
+        if psm.peptide
+    ]
+    assert found
+    if switch == "off":
+        assert not any("TMT6plex" in token for tokens in found for token in tokens)
+    else:
+        assert found[0] == (first, *"SAMPLE", last)
+    if switch == "fixed":
+        assert all(tokens[0] == first and "K" not in tokens for tokens in found)

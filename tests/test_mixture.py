@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from tinynovo.corpus import Corpus
 from tinynovo.errors import InputError
+from tinynovo.labelled import write_labelled
 from tinynovo.mixture import (
     Ingredient,
     Mixture,
@@ -18,7 +19,6 @@ from tinynovo.mixture import (
     mix,
 )
 from tinynovo.rendering import SimulationOptions
-from tinynovo.writers import write_labelled
 
 SHORT = SimulationOptions(min_length=5, max_length=8, noise_peaks=3)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from handmade import EVIDENCE, SHAPE, banned, batch_of, network
+from handmade import EVIDENCE, SHAPE, batch_of, network
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -12,13 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tinynovo.decoding import BeamOptions, answer_scores, draft, exact_answers
 from tinynovo.errors import InputError
+from tinynovo.evidence import closing_slack
 from tinynovo.layers import SEPARATION, MassEncoding, ModelOptions
 from tinynovo.losses import LossOptions
 from tinynovo.model import Tinynovo
+from tinynovo.modifications import Switch
 from tinynovo.objectives import LoopObjective, ScorerObjective
 from tinynovo.peptide import Peptide
-from tinynovo.recursion import RecursionOptions, solve
-from tinynovo.scorer import closing_slack
+from tinynovo.permitted import Permitted
+from tinynovo.recursion import RecursionOptions, judge, solve
 from tinynovo.tokens import PAD, VOCABULARY, answer_batch, encode
 
 PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "PEPTLDEKPEPTLDEK")
@@ -33,6 +35,18 @@ DIFFERENCES = {
 
 def answers_of(*peptides: str, slots: int = 18) -> torch.Tensor:
     return answer_batch([encode(Peptide.parse(peptide)) for peptide in peptides], slots)
+
+
+def test_judging_alone_is_the_first_verdict_of_a_solve():
+    model, answers = network(), answers_of("GASPVTK", "AGSPVTK", "SAMPLER", "SAMPELR")
+    memory = model.remember(batch_of("GASPVTK", "SAMPLER"))
+    (step,) = solve(model, answers, memory, RecursionOptions(supervision_steps=1))
+    told = judge(model, answers, memory, RecursionOptions().latent_updates)
+    assert torch.allclose(told.halt, step.halt, atol=1e-5)
+    assert torch.allclose(told.residues, step.residues, atol=1e-5)
+    assert torch.equal(told.evidence.prior, step.evidence.prior)
+    part = judge(model, answers[2:], memory.select(torch.tensor([1])), 2)
+    assert torch.allclose(part.halt, told.halt[2:], atol=1e-5)
 
 
 @pytest.mark.parametrize("difference", DIFFERENCES.values(), ids=DIFFERENCES)
@@ -112,7 +126,7 @@ def test_priors_are_log_probabilities_of_both_directions():
     answers = answers_of(*PEPTIDES)
     memory = model.remember(batch)
     evidence = model.evidence(answers, memory)
-    _, one, _, two = model.scorer(memory.table, answers)
+    _, one, _, two = model.scorer(memory.table, torch.arange(len(answers)), answers)
     for number, logits in enumerate((one, two)):
         expected = logits.log_softmax(-1).clamp(min=-12.0)
         assert torch.allclose(evidence.prior[..., number], expected, atol=1e-5)
@@ -156,9 +170,34 @@ def test_an_untrained_judge_ranks_as_the_scorer_does():
     memory = model.remember(batch)
     with torch.inference_mode():
         halt = model.verdict(model.start(answers)[1], model.evidence(answers, memory))[0]
-        drafted = answer_scores(model.scorer, memory.table, answers[None])[0]
+        drafted = answer_scores(model.scorer, memory.table, answers[None], Permitted.by({}))[0]
     assert len(set(drafted.tolist())) == len(texts)
     assert halt.tolist() == pytest.approx((2 + 0.5 * drafted).tolist(), abs=1e-3)
+
+
+MODS: list[dict[str, Switch]] = [
+    {},
+    {"Phospho": "off", "M[Oxidation]": "off"},
+    {"TMT6plex": "fixed", "Carbamyl": "off"},
+]
+
+
+@pytest.mark.parametrize("mods", MODS)
+def test_the_opinion_among_permitted_tokens_is_that_of_the_draft(mods: dict[str, Switch]):
+    """As exact as the smallest probability that evidence holds."""
+    model, permitted = network(4), Permitted.by(mods)
+    texts = [
+        "[TMT6plex]-" + text + "K[TMT6plex]" for text in ("GASPVT", "AGSPVT", "TVPSAG", "TVSAGP")
+    ]
+    answers, memory = answers_of(*texts), model.remember(batch_of(texts[0]))
+    mass = memory.table.batch.residue_mass.repeat_interleave(len(texts))
+    with torch.inference_mode():
+        evidence = model.evidence(answers, memory)
+        among = model.opinion(evidence, permitted.along(answers, mass))
+        drafted = answer_scores(model.scorer, memory.table, answers[None], permitted)[0]
+    assert among.sum(-1).tolist() == pytest.approx(drafted.tolist(), abs=5e-3)
+    assert (among >= model.opinion(evidence)).all()
+    assert torch.equal(among, model.opinion(evidence)) is not bool(mods)
 
 
 def test_an_empty_answer_can_be_judged():
@@ -192,10 +231,10 @@ def test_no_float64_between_batch_and_answer():
         memory = model.remember(batch)
         options = BeamOptions(n_beams=3, candidates=2, max_slots=18)
         window = closing_slack(batch.residue_mass)
-        found = draft(model.scorer, memory.table, options, banned(), window)
+        found = draft(model.scorer, memory.table, options, Permitted.by({}), window)
         starts = found.tokens[:, 0]
         *_, step = solve(model, starts, memory, RecursionOptions(halt_probability=0.9))
-        exact_answers(step.logits, batch.residue_mass, banned(), window, 2)
+        exact_answers(step.logits, batch.residue_mass, Permitted.by({}), window, 2)
     assert step.halt.dtype == torch.float32
 
 

@@ -35,7 +35,8 @@ def test_the_scorer_is_asked_for_the_next_residue_at_the_true_anchors():
     loss, figures = ScorerObjective(model)(batch, target)
     from tinynovo.evidence import peak_table
 
-    _, forwards, _, backwards = model.scorer(peak_table(batch, model.scorer.options), target)
+    table = peak_table(batch, model.scorer.options)
+    forwards, backwards = model.scorer.logits(table, torch.arange(len(target)), target)
     real = target != PAD
     parts = [
         -logits.log_softmax(-1).gather(-1, target[..., None]).squeeze(-1)[real].mean().item()

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from tinynovo.errors import InputError
 from tinynovo.mzml import _elements, read_mzml
-from tinynovo.peptide import PSM
+from tinynovo.psm import PSM
 from tinynovo.readers import READERS, read_predictions, read_spectra
 from tinynovo.spectrum import Spectrum
 
@@ -231,6 +231,8 @@ def test_mgf_of_windows_and_of_other_encodings(tmp_path: Path) -> None:
         (block(peaks=("100.5",)), "index=1", "line 9: '100.5' is no peak"),
         (block("PEPMASS=4x"), "index=1", "could not convert string to float: '4x'"),
         (block("CHARGE=two"), "index=1", "'two' is no charge"),
+        (block(f"CHARGE={2**63}+"), "index=1", f"charge {2**63} is beyond 64 bits"),
+        (block(f"SCANS={2**63}"), "index=1", f"scan {2**63} is beyond 64 bits"),
         (
             "BEGIN IONS\n100 1\n" + block(),
             "index=1",

@@ -36,7 +36,7 @@ class Fake(nn.Module):
         shape = (*answer.shape, WIDTH)
         return 10 * torch.ones(shape), 100 * torch.ones(shape)
 
-    def evidence(self, answer: Tensor, memory: str) -> Laid:
+    def evidence(self, answer: Tensor, memory: str, *, judged: bool = False) -> Laid:
         assert memory == "memory"
         self.laid.append(answer)
         return Laid(1000 * torch.ones(*answer.shape, WIDTH), answer)

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tinynovo.errors import InputError
-from tinynovo.peptide import PSM, Peptide
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
 from tinynovo.report import BEST, SAMPLE, Findings, write_report
 from tinynovo.spectrum import Spectrum
 
@@ -67,6 +68,8 @@ def test_findings_count_what_passes() -> None:
     assert (findings.exact, findings.published) == (1, 2)
     assert findings.lengths == Counter({3: 5, 4: 1})
     assert findings.errors == Counter({1: 6})
+    assert findings.expected == 3.5
+    assert findings.judged == [(0.5, True), (0.5, False), (0.5, False), (0.5, True)]
     # Bins of 1/25: 0.5 is in the thirteenth, 1.0 in the last.
     assert findings.scores == Counter({12: 5, 24: 1})
 
@@ -85,24 +88,61 @@ def test_findings_hold_few_spectra_however_many_pass() -> None:
     assert len(findings.middling) == BEST
 
 
+def test_findings_of_parts_come_to_those_of_the_whole_in_any_order() -> None:
+    def pair(index: int) -> tuple[Spectrum, PSM]:
+        score, label = index * 7 % 50 / 50, ("GAK", "AGK", "")[index % 3]
+        return spectrum(index, label), psm(index, "GAKK" if index % 5 else None, score)
+
+    whole = noted([pair(index) for index in range(200)])
+    parts = [noted([pair(index) for index in range(first, 200, 3)]) for first in (2, 0, 1)]
+    merged = Findings()
+    for part in parts:
+        merged.merge(part)
+    assert [e.psm for e in merged.best] == [e.psm for e in whole.best]
+    assert [e.psm for e in merged.sample] == [e.psm for e in whole.sample]
+    assert len(whole.sample) == SAMPLE
+    assert sorted(merged.judged) == sorted(whole.judged)
+    assert merged.expected == pytest.approx(whole.expected)
+    for name in ("spectra", "answered", "labelled"):
+        assert getattr(merged, name) == getattr(whole, name) > 0
+    for name in ("scores", "lengths", "errors"):
+        assert getattr(merged, name) == getattr(whole, name)
+
+
 def test_the_page_says_what_was_run_and_found(tmp_path: Path) -> None:
     findings = noted([(spectrum(0), psm(0, score=0.9)), (spectrum(1, "AGK"), psm(1, score=0.2))])
     path = tmp_path / "r.html"
-    reasons = Counter({"no precursor charge": 3})
+    reasons = Counter({"no_charge": 3})
     write_report(path, findings, reasons, ["a.mgf"], {"n_beams": "8", "strategy": "full"})
     page = path.read_text("utf-8")
     words = text(page)
-    assert "2 spectra read 2 given a peptide 3 not: no precursor charge 2 have a label" in words
+    expected = "1 of these expected to be right: the sum of their scores"
+    begin = f"2 spectra read 2 given a peptide {expected} 3 not: no_charge 2 have a label"
+    assert begin in words
     assert "1 of these right: the same residues and modifications, I = L (50.0 %)" in words
     assert "n_beams 8 strategy full" in words
     assert "score true predicted 0.900 GAK GAK 0.200 AGK GAK" in words
     assert "G A K score 0.900, 2+, 2 of 2 bonds seen, right" in words
     assert "wrong; the label is AGK" in words
     drawings = re.findall(r"data:image/svg\+xml;base64,([\w+/=]+)", page)
-    assert len(drawings) == 3 + 2
+    assert len(drawings) == 4 + 2
     drawn = [base64.b64decode(d).decode() for d in drawings]
     assert all(ET.fromstring(svg).tag.endswith("svg") for svg in drawn)
-    assert all(f">{name}<" in drawn[3] for name in ("b1", "b2", "y1", "y2"))
+    assert all(f">{name}<" in drawn[4] for name in ("b1", "b2", "y1", "y2"))
+
+
+def test_the_page_says_how_many_met_a_false_discovery_rate(tmp_path: Path) -> None:
+    findings = noted([(spectrum(i), psm(i)) for i in range(3)])
+    path = tmp_path / "r.html"
+    reasons = Counter({"above_fdr": 2, "no_charge": 1})
+    write_report(path, findings, reasons, ["a.mgf"], {"fdr": "0.05"})
+    words = text(path.read_text("utf-8"))
+    assert "3 given a peptide 2 of these expected to be right" in words
+    assert "1 of these kept at a false discovery rate of 0.05;" in words
+    assert "1 not: no_charge" in words
+    assert "above_fdr" not in words
+    write_report(path, findings, Counter(), ["a.mgf"], {})
+    assert "kept at" not in text(path.read_text("utf-8"))
 
 
 def test_the_page_needs_no_network_and_runs_nothing(tmp_path: Path) -> None:
@@ -130,8 +170,8 @@ def test_the_page_is_the_same_every_time(tmp_path: Path) -> None:
 def test_a_page_about_nothing(tmp_path: Path) -> None:
     path = tmp_path / "r.html"
     findings = noted([(spectrum(0), psm(0, None, reason="no precursor charge"))])
-    write_report(path, findings, Counter({"no precursor charge": 1}), ["a.mgf"], {})
-    assert "1 spectra read 0 given a peptide 1 not: no precursor charge" in text(path.read_text())
+    write_report(path, findings, Counter({"no_charge": 1}), ["a.mgf"], {})
+    assert "1 spectra read 0 given a peptide 1 not: no_charge" in text(path.read_text())
 
 
 def test_odd_peaks_are_drawn(tmp_path: Path) -> None:

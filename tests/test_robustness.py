@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -22,7 +24,8 @@ from tinynovo.cli import main
 from tinynovo.evidence import EvidenceOptions
 from tinynovo.layers import ModelOptions
 from tinynovo.model import Tinynovo
-from tinynovo.peptide import PSM, Peptide, fragments
+from tinynovo.peptide import Peptide, fragments
+from tinynovo.psm import PSM
 from tinynovo.readers import read_predictions
 
 PEPTIDES = ("GASPVTK", "SAMPLER", "PEPTLDEK", "LNDEMHFR")
@@ -345,7 +348,9 @@ def test_options_that_do_not_exist_or_fit(run: Run, tmp_path: Path) -> None:
         ("top_match: many\n", "top_match = 'many'"),
         ("precursor_mass_tol: 20\n", "precursor_mass_tol = 20"),
         ("precursor_mass_tol: 20 pm\n", "precursor_mass_tol = '20 pm'"),
-        ("exclude_residues: [Z]\n", "unknown residue 'Z'"),
+        ("mods: {Fosfo: off}\n", "unknown modification 'Fosfo' (known are Carbamidomethyl, "),
+        ("mods: {Phospho: maybe}\n", "mods.Phospho = 'maybe'"),
+        ("mods: {Acetyl: fixed, Carbamyl: fixed}\n", "the N-terminus has more than one fixed"),
         ("n_beams: [\n", "is no valid YAML"),
     ):
         config.write_text(text)
@@ -357,13 +362,121 @@ def test_options_that_do_not_exist_or_fit(run: Run, tmp_path: Path) -> None:
     assert "--set beams=3: unknown key 'beams' (did you mean 'n_beams'?)" in complaints[0]
 
 
+def test_modifications_switched_at_the_command_line(run: Run, tmp_path: Path) -> None:
+    spectra = mgf(tmp_path / "a.mgf", block("[TMT6plex]-GASPVTK[TMT6plex]"), block("SAMPLER"))
+    out = tmp_path / "out.mztab"
+    switches = ("--mods", "tmt6plex=fixed,Phospho=off", "--mods", "M[Oxidation]=off")
+    code, complaints, _ = run(spectra, *switches, "--set", "top_match=4", output=out)
+    assert (code, complaints) == (0, [])
+    tokens = [psm.peptide.tokens for psm in read_predictions(out) if psm.peptide]
+    assert tokens
+    assert all(answer[0] == "[TMT6plex]-" for answer in tokens)
+    assert not {"K", "M[Oxidation]", "S[Phospho]"} & {
+        token for answer in tokens for token in answer
+    }
+    text = out.read_text("utf-8")
+    assert "MTD\tfixed_mod[2]\t[UNIMOD, UNIMOD:737, TMT6plex, ]\n" in text
+    assert "UNIMOD:21" not in text
+    code, complaints, _ = run(spectra, "--mods", "TMT=fixed")
+    assert (code, len(complaints)) == (1, 1)
+    assert "mods.TMT=fixed" in complaints[0]
+    assert "unknown modification 'TMT' (known are " in complaints[0]
+
+
+LADDER = sorted(ion.mz for ion in fragments(Peptide.parse("GASPVTK")))
+PRECURSOR = precursor(Peptide.parse("GASPVTK"))
+CHARGES = (2, 20)
+"""Of two spectra: one that has an answer and one that has none."""
+
+
+def packed(values: list[float], kind: str) -> str:
+    return base64.b64encode(np.array(values, kind).tobytes()).decode()
+
+
+def mgf_said(path: Path) -> None:
+    said = "PEPMASS={}\nCHARGE={}+\nTITLE=run 7\nSCANS=7\nRTINSECONDS=62.5\nION_MOBILITY=0.875\n"
+    peaks = "".join(f"{mz} 1\n" for mz in LADDER)
+    blocks = [f"BEGIN IONS\n{said.format(PRECURSOR, c)}{peaks}END IONS\n" for c in CHARGES]
+    path.write_text("".join(blocks))
+
+
+def mzml_said(path: Path) -> None:
+    def term(accession: str, value: object, unit: str = "") -> str:
+        return f'<cvParam accession="MS:{accession}" value="{value}" unitAccession="{unit}"/>'
+
+    arrays = "".join(
+        f"<binaryDataArray>{term('1000523', '')}{term('1000576', '')}{term(kind, '')}"
+        f"<binary>{packed(values, '<f8')}</binary></binaryDataArray>"
+        for kind, values in (("1000514", LADDER), ("1000515", [1.0] * len(LADDER)))
+    )
+    spectra = "".join(
+        f'<spectrum id="scan=7">{term("1000511", 2)}{term("1000796", "run 7")}<scanList><scan>'
+        f"{term('1000016', 62.5, 'UO:0000010')}{term('1002815', 0.875)}</scan></scanList>"
+        f"<precursorList><precursor><selectedIonList><selectedIon>{term('1000744', PRECURSOR)}"
+        f"{term('1000041', charge)}</selectedIon></selectedIonList></precursor></precursorList>"
+        f"<binaryDataArrayList>{arrays}</binaryDataArrayList></spectrum>"
+        for charge in CHARGES
+    )
+    path.write_text(f"<mzML><run><spectrumList>{spectra}</spectrumList></run></mzML>")
+
+
+def mzxml_said(path: Path) -> None:
+    peaks = packed([value for mz in LADDER for value in (mz, 1.0)], ">f4")
+    scans = "".join(
+        f'<scan num="7" msLevel="2" retentionTime="PT62.5S">'
+        f'<precursorMz precursorCharge="{charge}">{PRECURSOR}</precursorMz>'
+        f'<peaks precision="32">{peaks}</peaks></scan>'
+        for charge in CHARGES
+    )
+    path.write_text(f"<mzXML><msRun>{scans}</msRun></mzXML>")
+
+
+def parquet_said(path: Path) -> None:
+    row = {"title": "run 7", "scan": 7, "retention_time": 62.5, "ion_mobility": 0.875}
+    row |= {"precursor_mz": PRECURSOR, "mz": LADDER, "intensity": [1.0] * len(LADDER)}
+    pq.write_table(pa.Table.from_pylist([{**row, "precursor_charge": c} for c in CHARGES]), path)
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "identifiers", "title", "mobility"),
+    [
+        (mgf_said, "a.mgf", ["index=0", "index=1"], "run 7", 0.875),
+        (mzml_said, "a.mzML", ["scan=7", "scan=7"], "run 7", 0.875),
+        (mzxml_said, "a.mzXML", ["scan=7", "scan=7"], "", None),  # the format says neither
+        (parquet_said, "a.parquet", ["index=0", "index=1"], "run 7", 0.875),
+    ],
+)
+@pytest.mark.parametrize("fdr", ["1", "1e-9"])
+def test_every_row_says_what_the_file_says_of_its_spectrum(
+    run: Run,
+    tmp_path: Path,
+    said: Callable[[Path], None],
+    name: str,
+    identifiers: list[str],
+    title: str,
+    mobility: float | None,
+    fdr: str,
+) -> None:
+    said(tmp_path / name)
+    code, _, rows = run(tmp_path / name, "--top-match", "2", "--fdr", fdr)
+    assert code == 0
+    codes = {"1": ["", "", "charge_out_of_range"], "1e-9": ["above_fdr", "charge_out_of_range"]}
+    assert [row.reason_code for row in rows] == codes[fdr]
+    assert [row.identifier for row in rows[-2:]] == identifiers
+    for row in rows:
+        assert (row.title, row.scan, row.ion_mobility) == (title, 7, mobility)
+        assert (row.retention_time, row.precursor_mz) == (62.5, pytest.approx(PRECURSOR))
+        assert (row.file, row.precursor_charge) == (str(tmp_path / name), CHARGES[row is rows[-1]])
+
+
 def test_a_report_beside_the_rows(run: Run, tmp_path: Path) -> None:
     path = mgf(tmp_path / "a.mgf", block(), block(charge="CHARGE=20+"), block("SAMPLER")[:-20])
     page = tmp_path / "page.html"
     code, _, rows = run(path, "--report", page)
     assert (code, len(rows)) == (1, 2)
     words = " ".join(re.sub(r"<[^>]*>", " ", page.read_text("utf-8")).split())
-    assert "2 spectra read 1 given a peptide 1 not: precursor charge N outside N..N" in words
+    assert "2 spectra read 1 given a peptide 0 of these expected to be right" in words
+    assert " 1 not: charge_out_of_range " in words
     out = tmp_path / "out.csv"
     out.unlink()
     code, complaints, _ = run(path, "--report", out)

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from handmade import EVIDENCE, batch_of, network
-from hypothesis import given
+from handmade import EVIDENCE, batch_of, cleaned, ladder, network
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.evidence import PeakTable, closing_slack, peak_table
 from tinynovo.peptide import Peptide
 from tinynovo.scorer import (
     DirectedScorer,
     EvidenceScorer,
+    Memo,
     anchors,
-    closing_slack,
     neighbours,
 )
 from tinynovo.tokens import (
@@ -21,13 +23,16 @@ from tinynovo.tokens import (
     VOCABULARY,
     answer_batch,
     encode,
+    peak_batch,
     token_ids,
     token_masses,
 )
 
 G, A, S, P, K = token_ids(list("GASPK"))
 MASS = dict(zip(TOKENS, token_masses().tolist(), strict=True))
+WHOLE = sum(MASS[residue] for residue in "PEPTLDEK")
 IMPOSSIBLE = -1e4
+ROW = torch.zeros(1, 1, dtype=torch.int64)
 ANSWERS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=12)
 
 
@@ -38,7 +43,7 @@ def table_of(*peptides: str) -> PeakTable:
 def fitting(scorer: DirectedScorer, table: PeakTable, anchor: int) -> set[str]:
     """Names of the candidates that are not ruled out at an anchor."""
     past = torch.zeros(1, 1, 2, dtype=torch.int64)
-    _, logits = scorer(table, torch.tensor([[anchor]]), past)
+    _, logits = scorer(table, ROW, torch.tensor([[anchor]]), past)
     return {TOKENS[i] for i in (logits[0, 0] > IMPOSSIBLE).nonzero().flatten().tolist()}
 
 
@@ -132,7 +137,7 @@ def test_padding_never_fits():
 def test_shapes_and_types():
     table = table_of("PEPTLDEK", "SAMPLER")
     answer = answer_batch([encode(Peptide.parse(p)) for p in ("PEPTLDEK", "SAMPLER")], 9)
-    one, logits, two, others = network().scorer(table, answer)
+    one, logits, two, others = network().scorer(table, torch.arange(len(answer)), answer)
     assert one.shape == two.shape == (2, 9, VOCABULARY, EVIDENCE.embedding)
     assert logits.shape == others.shape == (2, 9, VOCABULARY)
     assert {t.dtype for t in (one, logits, two, others)} == {torch.float32}
@@ -143,23 +148,63 @@ def test_questions_asked_twice_are_answered_alike():
     scorer = network().scorer.forwards
     anchor = torch.tensor([[0, MASS["P"], 0, MASS["P"]], [0, 0, MASS["P"], -5_000_000]])
     past = torch.tensor([[[0, 0], [P, 0], [0, 0], [G, 0]], [[0, 0], [0, 0], [P, 0], [K, S]]])
-    _, logits = scorer(table, anchor, past)
+    rows = torch.tensor([[0] * 4, [1] * 4])
+    _, logits = scorer(table, rows, anchor, past)
     assert torch.equal(logits[0, 0], logits[0, 2])
     assert torch.equal(logits[1, 0], logits[1, 1])
     assert not torch.allclose(logits[0, 1], logits[0, 3])
     for row in (0, 1):
-        _, flat = scorer.candidates(table, torch.full((4,), row), anchor[row], past[row])
+        _, flat = scorer(table, rows[row], anchor[row], past[row])
         assert torch.allclose(logits[row], flat, atol=1e-5)
 
 
-@pytest.mark.parametrize("anchor", [9_000_000_000, 19_000_000_000, -9_000_000_000])
-def test_anchors_of_giants_are_not_bent(anchor: int):
-    table = table_of("PEPTLDEK")
-    past = torch.zeros(1, 1, 2, dtype=torch.int64)
-    for scorer in (network().scorer.forwards, network().scorer.backwards):
-        embedding, _ = scorer(table, torch.tensor([[anchor]]), past)
-        flat, _ = scorer.candidates(table, torch.tensor([0]), torch.tensor([anchor]), past[0])
-        assert torch.allclose(embedding[0], flat, atol=1e-4)
+ASKED = st.tuples(
+    st.integers(0, 1),
+    st.one_of(
+        st.sampled_from([0, MASS["P"], WHOLE, WHOLE - MASS["K"], 9_000_000_000, -9_000_000_000]),
+        st.integers(-1_000_000, WHOLE + 1_000_000),
+        st.integers(19_000_000_000, 19_000_000_100),
+    ),
+    st.tuples(*[st.integers(0, VOCABULARY - 1)] * 2),
+)
+
+
+@pytest.mark.parametrize("charge", [2, 3])
+@given(st.lists(ASKED, min_size=1, max_size=40))
+@settings(deadline=None, max_examples=25)
+def test_compiled_is_what_is_defined(
+    charge: int, asked: list[tuple[int, int, tuple[int, int]]]
+) -> None:
+    """Kernels against the definition, which is what learns; also asked twice, in another order."""
+    both = [replace(ladder(p), precursor_charge=charge) for p in ("PEPTLDEK", "GASPVTK")]
+    batch = peak_batch([cleaned(spectrum) for spectrum in both])
+    row, anchor, past = (torch.tensor(column) for column in zip(*asked, strict=True))
+    token = (anchor % VOCABULARY).clamp(min=1)
+    for one in (network().scorer.forwards, network().scorer.backwards):
+        with torch.enable_grad():
+            slow = peak_table(batch, EVIDENCE)
+            embedding, logits = one(slow, row, anchor, past)
+        own = embedding[torch.arange(len(asked)), token]
+        with torch.no_grad():
+            fast = peak_table(batch, EVIDENCE)
+            again = one(fast, row, anchor, past)
+            assert torch.allclose(again[0], embedding, atol=1e-4)
+            assert torch.allclose(again[1], logits, atol=1e-4)
+            assert torch.allclose(one.embedding(fast, row, anchor, past, token), own, atol=1e-4)
+            for order in (slice(None), slice(None, None, 3), torch.arange(len(asked)).flip(0)):
+                told = one.logits(fast, row[order], anchor[order], past[order])
+                assert torch.allclose(told, logits[order], atol=1e-4)
+        for name in ("features", "nodes", "globals", "immonium", "top"):
+            assert torch.equal(getattr(fast, name), getattr(slow, name)), name
+
+
+def test_a_memo_outgrows_its_table():
+    memo, numbers = Memo(), torch.arange(9000)
+    for part in (numbers[:10], numbers[5:4000], numbers):
+        where, fresh = memo.places(part * 37)
+        memo.add((part[fresh, None] * torch.ones(VOCABULARY)).float())
+        assert torch.equal(memo.values[where, 0].long(), part)
+    assert memo.values.shape[0] == 9000
 
 
 def test_a_question_has_room_for_every_token():
@@ -176,13 +221,15 @@ def test_evidence_reaches_the_score():
     empty = peak_table(batch, EVIDENCE)
     scorer = network().scorer.forwards
     past = torch.zeros(1, 1, 2, dtype=torch.int64)
-    logits = [scorer(table, torch.tensor([[0]]), past)[1] for table in (full, empty)]
+    logits = [scorer(table, ROW, torch.tensor([[0]]), past)[1] for table in (full, empty)]
     assert not torch.allclose(*logits)
 
 
 def test_a_batch_changes_nothing():
     answer = answer_batch([encode(Peptide.parse("SAMPLER"))], 7)
-    alone = network().scorer(table_of("SAMPLER"), answer)
-    pair = network().scorer(table_of("SAMPLER", "PEPTLDEKPEPTLDEK"), answer.expand(2, -1))
+    alone = network().scorer(table_of("SAMPLER"), ROW[0], answer)
+    pair = network().scorer(
+        table_of("SAMPLER", "PEPTLDEKPEPTLDEK"), torch.arange(2), answer.expand(2, -1)
+    )
     for one, both in zip(alone, pair, strict=True):
         assert torch.allclose(one[0], both[0], atol=1e-5)

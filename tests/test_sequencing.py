@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from handmade import ladder, loaded
 from pydantic import ValidationError
 
@@ -15,8 +16,10 @@ from tinynovo.checkpoint import Checkpoint
 from tinynovo.errors import InputError
 from tinynovo.masses import ISOTOPE_SPACING, MICRO, Tolerance, ion_mz, neutral_mass, udalton
 from tinynovo.options import SequencingOptions
-from tinynovo.peptide import PSM, Peptide
-from tinynovo.sequencing import Sequencer, find_device
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
+from tinynovo.sequencing import Sequencer
+from tinynovo.solving import Solver, find_device
 from tinynovo.spectrum import Spectrum
 
 PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "GGSSAAPPVVTK", "WYFHR")
@@ -74,7 +77,7 @@ def test_answers_are_what_rows_promise(strategy: str, tolerance: str):
     if strategy == "empty":
         options |= {"max_peptide_len": 6, "min_peptide_len": 2}
     tested = sequencer(2, **options)
-    tested.tolerance = Tolerance.parse(tolerance)
+    tested.solver.tolerance = Tolerance.parse(tolerance)
     psms = list(tested.sequence(spectra()))
     answered = [psm for psm in psms if psm.peptide is not None]
     found = {psm.index for psm in answered}
@@ -106,27 +109,32 @@ def test_ranks_begin_at_one_and_the_judge_alone_ranks_by_score():
 
 
 UNUSABLE = {
-    "no precursor m/z": {"precursor_mz": None},
-    "precursor charge 0 outside 1..8": {"precursor_charge": 0},
-    "precursor charge 20 outside 1..8": {"precursor_charge": 20},
-    "0 usable peaks, fewer than 5": {"mz": np.zeros(0), "intensity": np.zeros(0)},
-    "3 usable peaks, fewer than 5": {
-        "mz": np.array([100.0, 200.0, 300.0]),
-        "intensity": np.ones(3),
-    },
+    "no_precursor_mz": ({"precursor_mz": None}, "no precursor m/z"),
+    "charge_out_of_range": ({"precursor_charge": 20}, "precursor charge 20 outside 1..8"),
+    "mass_out_of_range": ({"precursor_mz": 30.0}, "precursor mass 58.0 Da is no peptide's"),
+    "too_few_peaks": (
+        {"mz": np.array([100.0, 200.0, 300.0]), "intensity": np.ones(3)},
+        "3 usable peaks, fewer than 5",
+    ),
+    "no_peptide_fits": (
+        {"precursor_mz": 150.3, "precursor_charge": 1},
+        "no peptide fits the precursor mass",
+    ),
 }
 
 
-@pytest.mark.parametrize("reason", UNUSABLE)
-def test_an_unusable_spectrum_has_a_row_with_the_reason(reason: str):
+@pytest.mark.parametrize("code", UNUSABLE)
+def test_a_spectrum_without_an_answer_has_a_row_with_the_reason(code: str):
     good, bad = ladder("GASPVTK", index=0), ladder("SAMPLER", index=1)
-    psms = rows([good, replace(bad, **UNUSABLE[reason]), good])
+    changes, text = UNUSABLE[code]
+    psms = rows([good, replace(bad, **changes), good])
     assert [psm.index for psm in psms] == [0, 1, 0]
     assert psms[1].peptide is None
     assert psms[1].score is None
     assert psms[1].residue_scores == ()
-    assert psms[1].reason == reason
+    assert (psms[1].reason_code, psms[1].reason) == (code, text)
     assert psms[0].peptide is not None
+    assert (psms[0].reason_code, psms[0].reason) == ("", "")
 
 
 def test_only_unusable_spectra_and_none_at_all():
@@ -135,16 +143,9 @@ def test_only_unusable_spectra_and_none_at_all():
     assert rows([]) == []
 
 
-def test_a_mass_that_no_peptide_has_is_said_so():
-    peptide = replace(ladder("GASPVTK"), precursor_mz=150.3, precursor_charge=1)
-    (psm,) = rows([peptide])
-    assert psm.peptide is None
-    assert psm.reason == "no peptide fits the precursor mass"
-
-
 def test_a_missing_charge_is_tried_at_the_default_ones():
     given = replace(ladder("GASPVTK", charge=2), precursor_charge=None)
-    psms = rows([given], top_match=60, default_charges=(2, 3), n_beams=20)
+    psms = rows([given], top_match=60, default_charges=(2, 3), min_peptide_len=1)
     assert {psm.precursor_charge for psm in psms} == {2, 3}
     (second,) = rows([given], default_charges=(2,))
     (told,) = rows([ladder("GASPVTK", charge=2)])
@@ -161,7 +162,14 @@ def calibrated(**weights: float) -> Sequencer:
     own = Logistic(intercept=0.0, weights={n: weights.get(n, 0.0) for n in RESIDUE_FACTS})
     calibration = {"full": Calibration(peptide=known, residue=own)}
     frozen = one.frozen.model_copy(update={"calibration": calibration})
-    options = SequencingOptions(**{**SMALL, "top_match": 3, "default_charges": (2, 3)})
+    options = SequencingOptions(
+        **{
+            **SMALL,
+            "min_peptide_len": 1,
+            "top_match": 3,
+            "default_charges": (2, 3),
+        }
+    )
     return Sequencer(Checkpoint(one.model, frozen), options, device="cpu")
 
 
@@ -187,7 +195,8 @@ def test_rows_say_what_the_spectrum_settles():
 
 def test_without_default_charges_a_missing_charge_is_the_reason():
     given = replace(ladder("GASPVTK"), precursor_charge=None)
-    assert [psm.reason for psm in rows([given], default_charges=())] == ["no precursor charge"]
+    (psm,) = rows([given], default_charges=())
+    assert (psm.reason_code, psm.reason) == ("no_charge", "no precursor charge")
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -195,6 +204,39 @@ def test_running_twice_gives_the_same(strategy: str):
     one = sequencer(strategy=strategy, top_match=2)
     first = list(one.sequence(spectra()))
     assert list(one.sequence(spectra())) == first
+
+
+@pytest.mark.parametrize("strategy", ["full", "draft"])
+def test_threads_change_nothing(strategy: str):
+    one = sequencer(strategy=strategy, predict_batch_size=1, top_match=2)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = list(one.sequence(spectra()))
+        torch.set_num_threads(3)
+        assert list(one.sequence(spectra())) == alone
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_what_the_judge_is_sure_of_is_not_refined(monkeypatch: pytest.MonkeyPatch):
+    refined: list[int] = []
+    true = Solver._refine
+
+    def counting(self, memory, answers):
+        refined.append(memory.rows.numel())
+        return true(self, memory, answers)
+
+    monkeypatch.setattr(Solver, "_refine", counting)
+    for halt in (0.0, 1.0):
+        found = rows(spectra(), refined=1, halt_probability=halt)
+        assert [psm.index for psm in found] == [0, 1, 2, 3]
+    assert refined == [len(PEPTIDES)]
+    sure = [p.certainty for _, told in sequencer().explore(spectra()) for p in told[:1]]
+    middle = float(1 / (1 + np.exp(-np.median(sure))))
+    rows(spectra(), refined=1, halt_probability=middle)
+    assert 0 < refined[1] < len(PEPTIDES)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +276,16 @@ def test_spectra_are_read_a_window_at_a_time():
     assert taken == 8
 
 
+def test_a_run_that_is_cut_between_windows_answers_the_same():
+    given = [replace(s, index=4 * r + s.index) for r in range(5) for s in spectra()]
+    tested = sequencer(predict_batch_size=1)
+    assert tested.window == 8
+    pieces = [given[at : at + tested.window] for at in range(0, len(given), tested.window)]
+    assert [psm for piece in pieces for psm in tested.sequence(piece)] == rows(
+        given, predict_batch_size=1
+    )
+
+
 def test_a_precursor_an_isotope_too_heavy_is_read_at_its_own_mass():
     true = ladder("GASPVTK")
     heavy = replace(true, precursor_mz=true.precursor_mz + ISOTOPE_SPACING / 2)
@@ -257,21 +309,49 @@ def test_further_isotopes_are_tried_unless_an_answer_is_sure():
 def test_the_tolerance_of_the_precursor_is_kept():
     given = ladder("GASPVTK")
     off = replace(given, precursor_mz=given.precursor_mz * (1 + 15e-6))
-    options = {"top_match": 99, "n_beams": 60, "candidates": 30}
+    options = {
+        "top_match": 99,
+        "n_beams": 200,
+        "candidates": 100,
+        "margin": 1e9,
+        "min_peptide_len": 1,
+    }
     wide = rows([off], **options)
     assert any(10 < abs(p.error_ppm) <= 20 for p in wide)
     tight = rows([off], precursor_mass_tol="10 ppm", **options)
     assert all(abs(p.error_ppm) <= 10 for p in tight)
 
 
-def test_lengths_and_excluded_residues_are_kept():
-    given = spectra()
-    for psm in rows(given, top_match=5, min_peptide_len=6, max_peptide_len=9):
+def test_lengths_are_kept():
+    for psm in rows(spectra(), top_match=5, min_peptide_len=6, max_peptide_len=9):
         assert psm.peptide is None or 6 <= len(psm.peptide) <= 9
-    without = rows(given, top_match=5, exclude_residues=["L", "G", "[Acetyl]-"])
-    assert any(psm.peptide for psm in without)
-    for psm in without:
-        assert not psm.peptide or not {"L", "G", "[Acetyl]-"} & set(psm.peptide.tokens)
+
+
+@pytest.mark.parametrize("strategy", ["full", "draft"])
+def test_switched_modifications_are_kept(strategy: str):
+    mods = {"Acetyl": "off", "Phospho": "off", "Carbamidomethyl": "fixed"}
+    switched = rows(spectra(), strategy=strategy, top_match=9, mods=mods)
+    gone = {"[Acetyl]-", "S[Phospho]", "T[Phospho]", "Y[Phospho]", "C"}
+    assert {psm.index for psm in switched if psm.peptide} == set(range(len(PEPTIDES)))
+    assert not any(gone & set(psm.peptide.tokens) for psm in switched if psm.peptide)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_fixed_start_begins_every_answer(strategy: str):
+    """Three slots are few enough for a loop that was never trained to hit a mass from nothing."""
+    options: dict[str, object] = {"strategy": strategy, "mods": {"Acetyl": "fixed"}}
+    given = [ladder("[Acetyl]-SAMPLER"), ladder("GASPVTK", index=1)]
+    tested = sequencer(2, top_match=9, max_peptide_len=12, min_peptide_len=2, **options)
+    if strategy == "empty":
+        tested.solver.tolerance = Tolerance.parse("150 Da")
+    psms = [psm for psm in tested.sequence(given) if psm.peptide]
+    assert {psm.index for psm in psms} == {0, 1}
+    assert {psm.peptide.tokens[0] for psm in psms} == {"[Acetyl]-"}
+
+
+def test_what_is_switched_as_it_was_changes_nothing():
+    mods = {"Phospho": "on", "TMT6plex": "on"}
+    assert rows(spectra(), top_match=3, mods=mods) == rows(spectra(), top_match=3)
 
 
 def test_drafts_score_by_their_mean_probability():
@@ -301,7 +381,7 @@ def test_the_scorer_alone_ranks_by_what_the_drafts_promise():
 
 
 def test_the_steps_of_the_loop_can_be_overridden(monkeypatch: pytest.MonkeyPatch):
-    import tinynovo.sequencing as room
+    import tinynovo.solving as room
 
     taken: list[int] = []
     true = room.solve
@@ -313,7 +393,7 @@ def test_the_steps_of_the_loop_can_be_overridden(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(room, "solve", counting)
     rows(spectra()[:1], strategy="empty", supervision_steps=5, isotope_error_range=(0, 0))
     rows(spectra()[:1], strategy="empty", isotope_error_range=(0, 0))
-    assert taken == [5, 1, 2, 1]
+    assert taken == [5, 2]
 
 
 @pytest.mark.parametrize(
@@ -335,15 +415,11 @@ def test_options_that_mean_nothing_are_refused(wrong: dict[str, object]):
         SequencingOptions(**wrong)
 
 
-def test_an_unknown_residue_to_exclude_is_refused():
-    with pytest.raises(InputError, match="unknown residue 'X'"):
-        sequencer(exclude_residues=["X"])
-
-
 def test_settings_hold_every_option():
     settings = sequencer(n_beams=7).settings
     assert settings["n_beams"] == "7"
     assert settings["device"] == "cpu"
+    assert sequencer(mods={"tmt6plex": "off"}).settings["mods"] == "{'TMT6plex': 'off'}"
     assert set(SequencingOptions.model_fields) <= set(settings)
     assert "supervision_steps" in settings["recursion"]
     assert all(isinstance(value, str) for value in settings.values())
@@ -361,3 +437,100 @@ def test_a_device_that_is_not_here_is_refused(name: str):
             find_device(name)
     assert find_device("cpu").type == "cpu"
     assert Peptide.parse("GK").mass_udalton > 0
+
+
+def judged(proposals: dict[int, list[str]], **options: object) -> list[tuple[Spectrum, list[PSM]]]:
+    def propose(spectrum: Spectrum, _: object) -> list[Peptide]:
+        return [Peptide.parse(text) for text in proposals.get(spectrum.index, [])]
+
+    return list(sequencer(**options).judge(spectra(), propose))
+
+
+def test_proposals_are_judged_and_ranked_and_nothing_else_is_told():
+    given = {0: ["GASPVTK", "AGSPVTK", "WWWK"], 1: ["[Acetyl]-SAMPLER"], 2: ["WK"]}
+    found = judged(given)
+    assert [spectrum.index for spectrum, _ in found] == [0, 1, 2, 3]
+    told = [[str(psm.peptide) for psm in rows] for _, rows in found]
+    assert sorted(told[0]) == ["AGSPVTK", "GASPVTK"]
+    assert told[1:] == [["[Acetyl]-SAMPLER"], ["None"], ["None"]]
+    scores = [psm.score for psm in found[0][1]]
+    assert scores == sorted(scores, reverse=True)
+    assert [psm.rank for psm in found[0][1]] == [1, 2]
+    assert [rows[0].reason_code for _, rows in found[2:]] == ["no_peptide_fits"] * 2
+
+
+def test_a_proposal_that_is_found_anyway_scores_the_same():
+    best = rows(spectra()[:1], judge_weight=1.0)[0]
+    ((_, (told,)), *_) = judged({0: [str(best.peptide)]}, judge_weight=1.0)
+    assert told.peptide == best.peptide
+    assert told.score == pytest.approx(best.score, abs=1e-5)
+    assert told.residue_scores == pytest.approx(best.residue_scores, abs=1e-5)
+    assert told.ambiguous == best.ambiguous
+
+
+def test_proposals_may_be_an_isotope_off_but_not_longer_than_allowed():
+    heavy = replace(
+        ladder("GASPVTK"), precursor_mz=ladder("GASPVTK").precursor_mz + ISOTOPE_SPACING / 2
+    )
+    offered = [Peptide.parse("GASPVTK")]
+    tested = sequencer(isotope_error_range=(0, 1))
+    ((_, (psm,)),) = tested.judge([heavy], lambda *_: offered)
+    assert (psm.peptide, psm.isotope_error) == (offered[0], 1)
+    assert abs(psm.error_ppm) < 2
+    short = sequencer(isotope_error_range=(0, 1), max_peptide_len=6)
+    ((_, (psm,)),) = short.judge([heavy], lambda *_: offered)
+    assert psm.peptide is None
+
+
+def test_charges_without_a_proposal_are_not_tried():
+    unknown = replace(ladder("GASPVTK"), precursor_charge=None)
+    asked = []
+
+    def propose(spectrum: Spectrum, peaks) -> list[Peptide]:
+        asked.append(peaks.precursor_charge)
+        return [Peptide.parse("GASPVTK")]
+
+    tested = sequencer(default_charges=(1, 2, 3))
+    ((_, (psm,)),) = tested.judge([unknown], propose)
+    assert asked == [1, 2, 3]
+    assert psm.precursor_charge == 2
+
+
+def test_drafts_alone_judge_nothing():
+    with pytest.raises(InputError, match="strategy draft judges no candidates"):
+        judged({}, strategy="draft")
+
+
+def test_a_closed_search_looks_for_nothing_else(monkeypatch: pytest.MonkeyPatch):
+    import tinynovo.solving as room
+
+    def never(*_: object) -> None:
+        raise AssertionError("nothing is drafted")
+
+    monkeypatch.setattr(room, "draft", never)
+    offered = [Peptide.parse("GASPVTK"), Peptide.parse("AGSPVTK")]
+    tested = sequencer()
+    ((_, found),) = tested.explore([ladder("GASPVTK")], lambda *_: offered, closed=True)
+    assert {answer.peptide for answer in found} == set(offered)
+    ((_, rows),) = tested.judge([ladder("GASPVTK")], lambda *_: offered, closed=True)
+    assert {psm.peptide for psm in rows} == set(offered)
+
+
+def test_a_closed_search_has_its_own_calibration():
+    known = {name: 0.0 for name in PEPTIDE_FACTS}
+    own = Logistic(intercept=2.0, weights={name: 0.0 for name in RESIDUE_FACTS})
+    calibration = {
+        name: Calibration(peptide=Logistic(intercept=intercept, weights=known), residue=own)
+        for name, intercept in (("full", 0.0), ("database", 1.0))
+    }
+    one = loaded()
+    frozen = one.frozen.model_copy(update={"calibration": calibration})
+    options = SequencingOptions(**SMALL)
+    tested = Sequencer(Checkpoint(one.model, frozen), options, device="cpu")
+    offered = [Peptide.parse("GASPVTK")]
+    scores = [
+        rows[0].score
+        for closed in (False, True)
+        for _, rows in tested.judge([ladder("GASPVTK")], lambda *_: offered, closed=closed)
+    ]
+    assert scores == pytest.approx([0.5, 0.7310586])

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinynovo.reasons import Reason, ReasonCode
 from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 
 PLAIN = Preprocessing(min_peaks=1)
@@ -83,25 +84,33 @@ def test_the_most_intense_peaks_stay() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("changes", "code", "text"),
     [
-        ({"precursor_mz": None}, "no precursor m/z"),
-        ({"precursor_mz": math.nan}, "no precursor m/z"),
-        ({"precursor_charge": None}, "no precursor charge"),
-        ({"precursor_charge": 0}, "precursor charge 0 outside 1..8"),
-        ({"precursor_charge": -2}, "precursor charge -2 outside 1..8"),
-        ({"precursor_charge": 20}, "precursor charge 20 outside 1..8"),
-        ({"precursor_mz": 40.0}, "precursor mass 78.0 Da is no peptide's"),
-        ({"precursor_mz": -400.0}, "precursor mass -802.0 Da is no peptide's"),
-        ({"mz": np.zeros(0), "intensity": np.zeros(0)}, "0 usable peaks, fewer than 5"),
-        ({"mz": np.arange(4) + 100.0, "intensity": np.ones(4)}, "4 usable peaks, fewer than 5"),
+        ({"precursor_mz": None}, "no_precursor_mz", "no precursor m/z"),
+        ({"precursor_mz": math.nan}, "no_precursor_mz", "no precursor m/z"),
+        ({"precursor_charge": None}, "no_charge", "no precursor charge"),
+        ({"precursor_charge": 0}, "charge_out_of_range", "precursor charge 0 outside 1..8"),
+        ({"precursor_charge": -2}, "charge_out_of_range", "precursor charge -2 outside 1..8"),
+        ({"precursor_charge": 20}, "charge_out_of_range", "precursor charge 20 outside 1..8"),
+        ({"precursor_mz": 40.0}, "mass_out_of_range", "precursor mass 78.0 Da is no peptide's"),
+        ({"precursor_mz": -400.0}, "mass_out_of_range", "precursor mass -802.0 Da is no peptide's"),
+        (
+            {"mz": np.zeros(0), "intensity": np.zeros(0)},
+            "too_few_peaks",
+            "0 usable peaks, fewer than 5",
+        ),
+        (
+            {"mz": np.arange(4) + 100.0, "intensity": np.ones(4)},
+            "too_few_peaks",
+            "4 usable peaks, fewer than 5",
+        ),
     ],
 )
-def test_reasons(changes: dict[str, object], reason: str) -> None:
+def test_reasons(changes: dict[str, object], code: str, text: str) -> None:
     good = spectrum([100.0 * i for i in range(1, 7)], [1.0] * 6)
     assert isinstance(preprocess(good, Preprocessing()), Peaks)
     bad = dataclasses.replace(good, **changes)  # type: ignore[arg-type]
-    assert preprocess(bad, Preprocessing()) == reason
+    assert preprocess(bad, Preprocessing()) == Reason(ReasonCode(code), text)
 
 
 def test_a_charge_hypothesis_replaces_the_file() -> None:
@@ -135,8 +144,8 @@ def test_peaks_keep_their_promises(
     options = Preprocessing(max_peaks=max_peaks, min_peaks=min_peaks, min_intensity=floor)
     mz, intensity = ([row[side] for row in rows] for side in (0, 1))
     found = preprocess(spectrum(mz, intensity), options)
-    if isinstance(found, str):
-        assert "usable peaks" in found
+    if isinstance(found, Reason):
+        assert found.code == "too_few_peaks"
         return
     assert 1 <= found.mz.size <= max_peaks
     assert found.mz.shape == found.intensity.shape

@@ -22,6 +22,7 @@ from tinynovo.checkpoint import Frozen
 from tinynovo.decoding import BeamOptions
 from tinynovo.drafting import DraftOptions
 from tinynovo.errors import InputError
+from tinynovo.labelled import write_labelled
 from tinynovo.layers import ModelOptions
 from tinynovo.logbook import Logbook, LogOptions
 from tinynovo.mixture import Ingredient, MixtureOptions
@@ -31,7 +32,6 @@ from tinynovo.rendering import SimulationOptions
 from tinynovo.runs import read_run
 from tinynovo.stages import OptimizerOptions, TrainingOptions
 from tinynovo.training import train
-from tinynovo.writers import write_labelled
 
 RANDOM = MixtureOptions(
     ingredients=[Ingredient(kind="random", limit=300)],

@@ -4,71 +4,24 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from answers import ANSWER, FILES, NATIVE, PLAIN, ROWS, SETTINGS, write
 from hypothesis import given
 from hypothesis import strategies as st
-from pyteomics import mztab
 
 from tinynovo import __version__
 from tinynovo.errors import InputError
-from tinynovo.peptide import PSM, Peptide
-from tinynovo.readers import read_predictions, read_spectra
-from tinynovo.spectrum import Spectrum
-from tinynovo.writers import COLUMNS, WRITERS, open_writer, write_labelled
-
-FILES = ["/data/my run.mgf", "/data/b.mzML", "/data/c.parquet", "/data/d.mgf.gz"]
-SETTINGS = {"device": "cpu", "top_match": "1"}
-
-ANSWER = PSM(
-    file=FILES[0],
-    index=4,
-    identifier="index=4",
-    peptide=Peptide.parse("[Acetyl]-PEPM[Oxidation]C[Carbamidomethyl]K"),
-    score=0.912345,
-    residue_scores=(0.1, 0.2, 0.3, 0.4, 0.5, 0.987654),
-    rank=1,
-    precursor_mz=412.6789012345,
-    precursor_charge=2,
-    calculated_mz=412.1762,
-    error_ppm=-3.25,
-    isotope_error=1,
-    title='a "title", with a comma',
-    scan=17,
-    retention_time=65.5,
-    ion_mobility=0.875,
-)
-SILENT = PSM(
-    file=FILES[1],
-    index=0,
-    identifier="controllerType=0 controllerNumber=1 scan=9",
-    peptide=None,
-    scan=9,
-    precursor_mz=500.25,
-    reason="no precursor charge",
-)
-NATIVE = PSM(
-    FILES[1], 1, "function=2 process=0 scan=3", Peptide.parse("PEK"), 0.5, (0.5, 0.25, 1.0)
-)
-PLAIN = PSM(FILES[2], 0, "index=0", Peptide.parse("GK"), 0.0, (0.0, 1.0), rank=2)
-ROWS = [ANSWER, SILENT, NATIVE, PLAIN]
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
+from tinynovo.readers import read_predictions
+from tinynovo.rows import COLUMNS
+from tinynovo.writers import WRITERS, open_writer
 
 
 @pytest.fixture(params=list(WRITERS))
 def output(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / f"out.{request.param}"
-
-
-def write(path: Path, rows: list[PSM]) -> Path:
-    with open_writer(path, files=FILES, settings=SETTINGS) as writer:
-        writer.write(rows)
-    return path
-
-
-def lines(path: Path, kind: str) -> list[list[str]]:
-    rows = (line.split("\t") for line in path.read_text("utf-8").splitlines())
-    return [row[1:] for row in rows if row[0] == kind]
 
 
 # ---- all formats --------------------------------------------------------------------------------
@@ -79,14 +32,17 @@ def test_what_is_written_is_read_back(output: Path) -> None:
     assert [psm.peptide for psm in found] == [psm.peptide for psm in ROWS]
     assert [psm.file for psm in found] == [psm.file for psm in ROWS]
     assert [psm.rank for psm in found] == [1, 1, 1, 2]
+    assert [psm.reason_code for psm in found] == ["", "no_charge", "", ""]
     assert [psm.reason for psm in found] == ["", "no precursor charge", "", ""]
-    assert [psm.score for psm in found] == [pytest.approx(0.912345, abs=1e-5), None, 0.5, 0.0]
+    assert [psm.score for psm in found] == [pytest.approx(0.912324, abs=1e-5), None, 0.5, 0.0]
     first = found[0]
     assert (first.index, first.identifier, first.title) == (4, "index=4", ANSWER.title)
     assert (first.precursor_mz, first.calculated_mz) == (412.6789012345, 412.1762)
     assert (first.precursor_charge, first.isotope_error, first.scan) == (2, 1, 17)
     assert (first.error_ppm, first.retention_time, first.ion_mobility) == (-3.25, 65.5, 0.875)
     assert first.residue_scores == pytest.approx(ANSWER.residue_scores, abs=1e-5)
+    assert first.q_value == pytest.approx(0.0123456, abs=1e-5)
+    assert found[2].q_value is None
     assert (found[1].precursor_charge, found[1].precursor_mz, found[1].scan) == (None, 500.25, 9)
     assert found[2].identifier == NATIVE.identifier
 
@@ -209,105 +165,6 @@ def test_a_full_disk_is_a_complaint(format: str) -> None:
         writer.write(ROWS)
 
 
-# ---- mzTab --------------------------------------------------------------------------------------
-
-
-def test_mztab_is_read_by_pyteomics(tmp_path: Path) -> None:
-    path = write(tmp_path / "out.mztab", ROWS)
-    with path.open(encoding="utf-8") as file:
-        found = mztab.MzTab(file, table_format="dict")
-    assert found.version == "1.0.0"
-    assert found.mode == "Summary"
-    assert found.type == "Identification"
-    rows = found["PSM"]["rows"]
-    assert len(rows) == 4
-    assert rows[0]["sequence"] == "PEPMCK"
-    assert rows[0]["search_engine_score[1]"] == pytest.approx(0.912345, abs=1e-5)
-    assert rows[0]["charge"] == 2
-    assert rows[0]["exp_mass_to_charge"] == 412.6789012345
-    assert rows[1]["sequence"] is None
-
-
-def test_mztab_rows(tmp_path: Path) -> None:
-    path = write(tmp_path / "out.mztab", ROWS)
-    (header,) = lines(path, "PSH")
-    # The columns of the specification, in its order.
-    assert header[:17] == [
-        *("sequence", "PSM_ID", "accession", "unique", "database", "database_version"),
-        *("search_engine", "search_engine_score[1]", "modifications", "retention_time"),
-        *("charge", "exp_mass_to_charge", "calc_mass_to_charge", "spectra_ref"),
-        *("pre", "post", "start", "end")[:3],
-    ]
-    assert header[17] == "end"
-    assert all(column.startswith("opt_") for column in header[18:])
-    assert len(set(header)) == len(header)
-    rows = [dict(zip(header, row, strict=True)) for row in lines(path, "PSM")]
-    first = rows[0]
-    assert first["PSM_ID"] == "1"
-    assert first["modifications"] == "0-UNIMOD:1,4-UNIMOD:35,5-UNIMOD:4"
-    assert first["opt_global_cv_MS:1003169_proforma_peptidoform_sequence"] == (
-        "[Acetyl]-PEPM[Oxidation]C[Carbamidomethyl]K"
-    )
-    assert first["opt_ms_run[1]_aa_scores"] == "0.10000,0.20000,0.30000,0.40000,0.50000,0.98765"
-    assert first["retention_time"] == "65.5"
-    assert first["search_engine"] == f"[MS, MS:1001456, analysis software, tinynovo {__version__}]"
-    assert [row["spectra_ref"] for row in rows] == [
-        "ms_run[1]:index=4",
-        "ms_run[2]:scan=9",
-        "ms_run[2]:function=2 process=0 scan=3",
-        "ms_run[3]:index=0",
-    ]
-    silent = rows[1]
-    assert silent["opt_global_reason"] == "no precursor charge"
-    for column in ("sequence", "search_engine_score[1]", "modifications", "charge", "accession"):
-        assert silent[column] == "null"
-    assert {row["opt_global_rank"] for row in rows} == {"1", "2"}
-    assert [row["modifications"] for row in rows[2:]] == ["null", "null"]
-
-
-def test_mztab_metadata(tmp_path: Path) -> None:
-    path = write(tmp_path / "out.mztab", [])
-    rows = lines(path, "MTD")
-    metadata = dict(rows)  # type: ignore[arg-type]
-    assert len(metadata) == len(rows)
-    assert metadata["mzTab-version"] == "1.0.0"
-    assert metadata["mzTab-mode"] == "Summary"
-    assert metadata["mzTab-type"] == "Identification"
-    assert metadata["description"]
-    assert metadata["software[1]-setting[1]"] == "device = cpu"
-    assert metadata["software[1]-setting[2]"] == "top_match = 1"
-    assert metadata["ms_run[1]-location"] == "file:///data/my%20run.mgf"
-    assert metadata["ms_run[1]-format"] == "[MS, MS:1001062, Mascot MGF format, ]"
-    assert metadata["ms_run[2]-format"] == "[MS, MS:1000584, mzML format, ]"
-    assert metadata["ms_run[4]-format"] == "[MS, MS:1001062, Mascot MGF format, ]"
-    assert metadata["ms_run[1]-id_format"].startswith("[MS, MS:1000774,")
-    assert metadata["ms_run[2]-id_format"].startswith("[MS, MS:1000776,")
-    assert "MS:1002453" in metadata["fixed_mod[1]"]
-    assert metadata["variable_mod[2]"] == "[UNIMOD, UNIMOD:35, Oxidation, ]"
-    assert metadata["variable_mod[2]-site"] == "M"
-    sites = {v for k, v in metadata.items() if k.startswith("variable") and k.endswith("-site")}
-    assert sites == {"C", "M", "N", "Q", "S", "T", "Y", "K", "N-term"}
-    assert metadata["psm_search_engine_score[1]"].startswith("[MS, MS:1001143,")
-
-
-def test_mztab_cells_hold_no_tabs_or_line_ends(tmp_path: Path) -> None:
-    odd = PSM(FILES[0], 0, "index=0", None, title="a\tb\nc", reason="x\ty")
-    path = tmp_path / "out.mztab"
-    with open_writer(path, files=FILES, settings={"a": "b\nMTD\tc"}) as writer:
-        writer.write([odd])
-    (found,) = read_predictions(path)
-    assert (found.title, found.reason) == ("a b c", "x y")
-    assert ["software[1]-setting[1]", "a = b MTD c"] in lines(path, "MTD")
-
-
-def test_locations_of_relative_files_are_absolute(tmp_path: Path) -> None:
-    path = tmp_path / "out.mztab"
-    with open_writer(path, files=["a.mgf"], settings={}) as writer:
-        writer.write([PSM("a.mgf", 0, "index=0", None, reason="none")])
-    (found,) = read_predictions(path)
-    assert found.file == str(Path("a.mgf").absolute())
-
-
 # ---- CSV and Parquet ----------------------------------------------------------------------------
 
 
@@ -320,10 +177,31 @@ def test_csv_is_clean(tmp_path: Path) -> None:
     assert len(rows) == 4
     first, silent = (dict(zip(header, row, strict=True)) for row in rows[:2])
     assert first["sequence"] == "[Acetyl]-PEPM[Oxidation]C[Carbamidomethyl]K"
-    assert first["score"] in ("0.91234", "0.91235")
+    assert first["score"] == "0.91232"
+    assert (first["posterior_error"], first["q_value"]) == ("0.08768", "0.01235")
+    assert silent["posterior_error"] == silent["q_value"] == ""
     assert first["title"] == 'a "title", with a comma'
     assert silent["sequence"] == silent["score"] == silent["aa_scores"] == ""
-    assert silent["reason"] == "no precursor charge"
+    assert (silent["reason_code"], silent["reason"]) == ("no_charge", "no precursor charge")
+
+
+def test_csv_to_the_letter(tmp_path: Path) -> None:
+    assert write(tmp_path / "out.csv", ROWS).read_text("utf-8").splitlines() == [
+        "spectrum_id,sequence,score,aa_scores,aa_support,ambiguity,alternatives,"
+        "posterior_error,q_value,rank,precursor_mz,"
+        "precursor_charge,calculated_mz,error_ppm,isotope_error,retention_time,ion_mobility,"
+        "scan,title,file,index,accessions,reason_code,reason",
+        "index=4,[Acetyl]-PEPM[Oxidation]C[Carbamidomethyl]K,0.91232,"
+        '"0.10000,0.20000,0.30000,0.40000,0.50000,0.98765","1,1,0,0,1,1",'
+        "[Acetyl]-PE(?PM[Oxidation])C[Carbamidomethyl]K,1:P=AG,"
+        "0.08768,0.01235,1,412.6789012345,2,412.1762,-3.25000,1,65.5,0.875,17,"
+        '"a ""title"", with a comma",/data/my run.mgf,4,sp|P1|A;B,,',
+        "controllerType=0 controllerNumber=1 scan=9,,,,,,,,,1,500.25,,,,,,,9,,/data/b.mzML,0,"
+        ",no_charge,no precursor charge",
+        "function=2 process=0 scan=3,PEK,0.50000,"
+        '"0.50000,0.25000,1.00000",,,,0.50000,,1,,,,,0,,,,,/data/b.mzML,1,,,',
+        'index=0,GK,0.00000,"0.00000,1.00000",,,,1.00000,,2,,,,,0,,,,,/data/c.parquet,0,,,',
+    ]
 
 
 def test_parquet_has_the_columns_of_the_csv_and_the_settings(tmp_path: Path) -> None:
@@ -333,47 +211,7 @@ def test_parquet_has_the_columns_of_the_csv_and_the_settings(tmp_path: Path) -> 
     assert table.schema.metadata[b"tinynovo"] == __version__.encode()
     first, silent = table.slice(0, 2).to_pylist()
     assert first["aa_scores"] == list(ANSWER.residue_scores)
-    assert first["score"] == 0.912345
+    assert first["score"] == 0.912324
+    assert (first["posterior_error"], first["q_value"]) == (1 - 0.912324, 0.0123456)
     assert silent["sequence"] is None
     assert silent["isotope_error"] is None
-
-
-# ---- labelled spectra ---------------------------------------------------------------------------
-
-
-def labelled(number: int) -> list[Spectrum]:
-    mz, intensity = np.array([100.123456, 200.5]), np.array([1.0, 0.25])
-    return [
-        Spectrum(mz, intensity, 450.123456, 2, f"index={i}", i, title=f"s {i}", peptide="PEK")
-        for i in range(number)
-    ]
-
-
-@pytest.mark.parametrize("name", ["a.mgf", "a.parquet", "A.MGF"])
-def test_labelled_spectra_are_read_back(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    write_labelled(path, iter(labelled(3)))
-    found = list(read_spectra(path))
-    assert [s.title for s in found] == ["s 0", "s 1", "s 2"]
-    for spectrum in found:
-        assert spectrum.mz.tolist() == [100.123456, 200.5]
-        assert spectrum.intensity.tolist() == [1.0, 0.25]
-        assert (spectrum.precursor_mz, spectrum.precursor_charge) == (450.123456, 2)
-        assert spectrum.peptide == "PEK"
-
-
-@pytest.mark.parametrize("name", ["a.mgf", "a.parquet"])
-def test_labelled_spectra_without_precursor(tmp_path: Path, name: str) -> None:
-    path = tmp_path / name
-    write_labelled(path, [Spectrum(np.zeros(0), np.zeros(0), None, None, peptide="PEK")])
-    (found,) = read_spectra(path)
-    assert (found.precursor_mz, found.precursor_charge, found.mz.size) == (None, None, 0)
-
-
-@pytest.mark.parametrize(
-    ("name", "problem"),
-    [("a.mzML", "cannot hold labelled spectra"), ("none/a.mgf", "cannot be written")],
-)
-def test_labelled_outputs_that_cannot_be(tmp_path: Path, name: str, problem: str) -> None:
-    with pytest.raises(InputError, match=problem):
-        write_labelled(tmp_path / name, labelled(1))

@@ -31,6 +31,9 @@ same masses; whether both its bonds are seen; the calibrated logit of its peptid
 SAME_CUT = 50_000
 """Micro-dalton by which cuts of two answers may differ and be the same."""
 
+DATABASE = "database"
+"""Name of the calibration of a database's peptides, beside those of the strategies."""
+
 FEWEST = 20
 """Right answers, and wrong ones, that a fit needs."""
 
@@ -55,6 +58,8 @@ class Answer:
         Logit of the judge's probability that the peptide is right, uncalibrated.
     residues : tuple of float
         The same of each residue, N to C.
+    proposed : bool
+        Whether it was proposed, rather than found.
     """
 
     peptide: Peptide
@@ -63,6 +68,7 @@ class Answer:
     order: float
     certainty: float
     residues: tuple[float, ...]
+    proposed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

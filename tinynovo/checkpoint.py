@@ -6,6 +6,7 @@ unpickled.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -61,15 +62,23 @@ class Frozen(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A model and what is frozen with it."""
+    """A model and what is frozen with it; the digest tells which file it is of."""
 
     model: Tinynovo
     frozen: Frozen
+    digest: str = ""
 
 
 def default_path() -> Path:
     """The packaged weights."""
     return Path(str(resources.files("tinynovo").joinpath("weights/default.safetensors")))
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a checkpoint's tensors: calibrations, which change scores alone, are not in it."""
+    content = path.read_bytes()
+    header = int.from_bytes(content[:8], "little")
+    return hashlib.sha256(content[8 + header :]).hexdigest()
 
 
 def save(path: Path, tensors: dict[str, Tensor], frozen: Frozen) -> None:
@@ -131,7 +140,8 @@ def load(path: Path | None = None) -> Checkpoint:
         tensors, frozen = _thawed(path)
         model = Tinynovo(frozen.model, frozen.evidence)
         model.load_state_dict(tensors)
-    return Checkpoint(model.eval(), frozen)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return Checkpoint(model.eval(), frozen, digest)
 
 
 def calibrated(path: Path | None, output: Path, calibration: dict[str, Calibration]) -> None:

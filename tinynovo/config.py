@@ -164,7 +164,7 @@ def _complaint(
 ) -> InputError:
     """The first thing wrong, in one line."""
     error = failure.errors(include_url=False)[0]
-    dotted = ".".join(str(part) for part in error["loc"])
+    dotted = ".".join(str(part) for part in error["loc"] if part != "[key]")
     remedy = None
     if error["type"] == "extra_forbidden":
         problem = f"unknown key {dotted!r}"

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
+from tinynovo.cuts import FAR
 from tinynovo.errors import InputError
 from tinynovo.masses import WATER, udalton
 from tinynovo.peptide import Peptide
+from tinynovo.reasons import Reason
 from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
-from tinynovo.tokens import FAR, PAD, PeakBatch, decode, encode
+from tinynovo.tokens import PAD, PeakBatch, decode, encode
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +93,8 @@ class Corpus:
                 left_out["of a validation peptide"] += 1
             elif len(peptide.tokens) > max_tokens:
                 left_out["too long"] += 1
-            elif isinstance(peaks := preprocess(spectrum, preprocessing), str):
-                left_out[peaks] += 1
+            elif isinstance(peaks := preprocess(spectrum, preprocessing), Reason):
+                left_out[peaks.code] += 1
             else:
                 rows.append((peaks, encode(peptide), peptide.mass_udalton))
         if not rows:

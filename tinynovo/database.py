@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo.digestion import Forms
 from tinynovo.ions import NO_TOKEN, TOKEN_IDS, TOKENS, Floats, Ints, Precursors
-from tinynovo.masses import MICRO, PROTON, residue_table, udalton
+from tinynovo.masses import MICRO, PROTON, Tolerance, residue_table, udalton
 from tinynovo.peptide import Peptide
-from tinynovo.spectrum import Peaks
+from tinynovo.psm import PSM
+from tinynovo.reasons import Reason, ReasonCode
+from tinynovo.spectrum import Peaks, Spectrum
 
 DECOY = "DECOY_"
-"""Before the accession of the protein whose peptide a decoy is made of."""
+"""Before the accession of the protein whose peptide a decoy is made of; see `tinynovo.psm`."""
 
 FRAGMENT_PPM = 20.0
 """Within which a peak is a fragment's for the preliminary score."""
@@ -92,6 +94,14 @@ class Database:
         ids = self.ids[row]
         return Entry(Peptide(tuple(TOKENS[i] for i in ids[ids < NO_TOKEN])), names)
 
+    def accessions_of(self, peptide: Peptide) -> tuple[str, ...]:
+        """The proteins of one of its peptides; none of another."""
+        mass = peptide.mass_udalton
+        first = int(np.searchsorted(self.mass, mass))
+        last = int(np.searchsorted(self.mass, mass, "right"))
+        rows = (self.entry(row) for row in range(first, last))
+        return next((row.accessions for row in rows if row.peptide == peptide), ())
+
     def nominate(self, peaks: Peaks, window: int, count: int) -> list[int]:
         """Rows of the likeliest peptides of a spectrum's mass, best first.
 
@@ -111,6 +121,53 @@ class Database:
         score = hyperscores(self.ids[first:last], peaks)
         best = np.argsort(-score, kind="stable")[:count]
         return [first + int(row) for row in best]
+
+
+class Search:
+    """Proposes the peptides of a database that a spectrum may be of.
+
+    Parameters
+    ----------
+    database : Database
+    tolerance : Tolerance
+        Of the precursor mass.
+    count : int
+        Peptides proposed for a spectrum of one charge and mass, at most.
+    most : int
+        Rows told of a spectrum, at most.
+    """
+
+    decoys, closed = True, True
+
+    def __init__(self, database: Database, tolerance: Tolerance, count: int, most: int) -> None:
+        self.database, self.tolerance, self.count, self.most = database, tolerance, count, most
+
+    def propose(self, _: Spectrum, peaks: Peaks) -> list[Peptide]:
+        """Peptides that fit a spectrum as it is read."""
+        window = self.tolerance.window(peaks.precursor_mass)
+        rows = self.database.nominate(peaks, window, self.count)
+        return [self.database.entry(row).peptide for row in rows]
+
+    def told(self, _: Spectrum, rows: Sequence[PSM]) -> list[PSM]:
+        """The first rows of the proposals for a spectrum, with their proteins."""
+        return [
+            replace(psm, accessions=self.database.accessions_of(psm.peptide))
+            if psm.peptide
+            else _told_why(psm)
+            for psm in rows[: self.most]
+        ]
+
+    def complaint(self) -> None:
+        """What is wrong with the proposals: nothing."""
+
+
+def _told_why(psm: PSM) -> PSM:
+    """A row without a peptide, in the words of a search."""
+    if psm.reason_code != ReasonCode.NO_PEPTIDE_FITS:
+        return psm
+    return psm.unanswered(
+        Reason(ReasonCode.NO_CANDIDATE, "no peptide of the database fits the precursor mass")
+    )
 
 
 def _precursors(ids: NDArray[np.uint8]) -> Precursors:

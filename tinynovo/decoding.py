@@ -15,12 +15,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tinynovo.evidence import PeakTable
-from tinynovo.scorer import (
-    DirectedScorer,
-    EvidenceScorer,
-    closing_slack,
-)
+from tinynovo.evidence import PeakTable, closing_slack
+from tinynovo.permitted import Permitted
+from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 _CELL = 1_000
@@ -40,6 +37,7 @@ class BeamOptions(BaseModel):
 
     n_beams: int = Field(16, ge=1, description="beams kept in each direction")
     candidates: int = Field(16, ge=1, description="finished peptides kept a spectrum")
+    margin: float = Field(20.0, gt=0, description="nats by which a beam may be worse than the best")
     max_slots: int = Field(40, ge=2, description="longest answer, in tokens")
 
 
@@ -88,12 +86,19 @@ class _Beam:
     """The state of one search: B spectra times W partial answers."""
 
     def __init__(
-        self, table: PeakTable, scorer: DirectedScorer, options: BeamOptions, window: Tensor
+        self,
+        table: PeakTable,
+        scorer: DirectedScorer,
+        options: BeamOptions,
+        permitted: Permitted,
+        window: Tensor,
     ) -> None:
-        self.table, self.scorer, self.options, self.window = table, scorer, options, window
+        self.table, self.scorer, self.options = table, scorer, options
+        self.permitted, self.window = permitted, window
         count, device = table.batch.mz.shape[0], table.batch.mz.device
-        start = torch.zeros_like(table.batch.residue_mass)
-        self.anchor = (start if scorer.forwards else table.batch.residue_mass.clone())[:, None]
+        self.mass = table.batch.residue_mass
+        start = torch.zeros_like(self.mass) if scorer.forwards else self.mass
+        self.anchor = start[:, None]
         self.score = torch.zeros(count, 1, device=device)
         self.tokens = torch.zeros(count, 1, options.max_slots, dtype=torch.int64, device=device)
         self.length = 0
@@ -108,25 +113,29 @@ class _Beam:
         padded = torch.nn.functional.pad(self.tokens, (2, 0), value=PAD)
         return torch.stack([padded[..., self.length + 1], padded[..., self.length]], -1)
 
-    def step(self, banned: Tensor) -> bool:
+    def step(self) -> bool:
         """Lengthen every beam by one residue; whether any beam is still alive."""
-        scorer, options, table = self.scorer, self.options, self.table
+        scorer, options = self.scorer, self.options
         mass = token_masses(self.anchor.device)
-        _, logits = scorer(table, self.anchor, self._past())
-        logits = logits.masked_fill(banned, -1e4)
+        rows = self.rows[:, None].expand_as(self.anchor)
+        logits = scorer.logits(self.table, rows, self.anchor, self._past())
+        permitted = self.permitted.at(self.anchor, self.mass, forwards=scorer.forwards)
+        logits = logits.masked_fill(~permitted, -1e4)
         total = self.score[..., None] + torch.log_softmax(logits, -1)
         total = total.masked_fill(logits <= -1e4, -torch.inf)
         cut = self.anchor[..., None] + (mass if scorer.forwards else -mass)
-        whole = table.batch.residue_mass[:, None, None]
+        whole = self.mass[:, None, None]
         remaining = whole - cut if scorer.forwards else cut
         slack = closing_slack(whole)
         window = torch.minimum(self.window[:, None, None], slack)
-        closes = (remaining.abs() <= window) & ~self._lone_modification(banned)
+        closes = (remaining.abs() <= window) & ~self._lone_modification()
         self._finish(total.masked_fill(~closes, -torch.inf))
-        open_ends = (remaining.abs() > slack) & self._possible(remaining, window, banned)
+        open_ends = (remaining.abs() > slack) & self._possible(remaining, window)
         total = total.masked_fill(~open_ends, -torch.inf)
         worst = self.done.score[self.rows, -1]
         total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
+        least = total.flatten(1).amax(-1) - options.margin
+        total = total.masked_fill(total < least[:, None, None], -torch.inf)
         width = min(options.n_beams, total[0].numel())
         best, cell = total.flatten(1).topk(width, -1)
         cell = torch.where(torch.isfinite(best), cell, cell[:, :1])
@@ -145,23 +154,26 @@ class _Beam:
         alive = torch.isfinite(self.score).any(-1)
         if alive.sum() > 0.75 * alive.numel() and bool(alive.any()):
             return
-        self.table, self.window = self.table.select(alive), self.window[alive]
+        self.mass, self.window = self.mass[alive], self.window[alive]
         self.rows, self.anchor = self.rows[alive], self.anchor[alive]
         self.score, self.tokens = self.score[alive], self.tokens[alive]
 
-    def _possible(self, remaining: Tensor, window: Tensor, banned: Tensor) -> Tensor:
-        """Where residues, and backwards an N-terminal modification too, can make up the rest."""
-        possible = composable(remaining, window)
-        if not self.scorer.forwards:
-            for mass in token_masses(banned.device)[n_terminal_tokens(banned.device) & ~banned]:
-                possible |= composable(remaining - mass, window)
+    def _possible(self, remaining: Tensor, window: Tensor) -> Tensor:
+        """Where residues, and backwards what may stand before them, can make up the rest.
+
+        Residues that are not permitted are counted in: it is no promise.
+        """
+        if self.scorer.forwards:
+            return composable(remaining, window)
+        possible = torch.zeros_like(remaining, dtype=torch.bool)
+        for mass in self.permitted.heads():
+            possible |= composable(remaining - mass, window)
         return possible
 
-    def _lone_modification(self, banned: Tensor) -> Tensor:
-        """A peptide must hold a residue: bans closing at the first slot by a modification."""
-        if self.length:
-            return torch.zeros_like(banned)
-        return n_terminal_tokens(banned.device)
+    def _lone_modification(self) -> Tensor:
+        """A peptide must hold a residue: what cannot close at the first slot, bool [V]."""
+        modification = n_terminal_tokens(self.anchor.device)
+        return modification if self.length == 0 else torch.zeros_like(modification)
 
     def _finish(self, total: Tensor) -> None:
         """Merge the answers that close now into the finished ones."""
@@ -195,7 +207,7 @@ def beam_search(
     scorer: DirectedScorer,
     table: PeakTable,
     options: BeamOptions,
-    banned: Tensor,
+    permitted: Permitted,
     window: Tensor,
 ) -> Candidates:
     """The best mass-exact answers that a beam along the peptide finds.
@@ -205,43 +217,36 @@ def beam_search(
     scorer : DirectedScorer
     table : PeakTable
     options : BeamOptions
-    banned : bool [V]
-        Tokens that must not be used.
+    permitted : Permitted
     window : int64 [B]
         Micro-dalton by which an answer may miss the precursor; `closing_slack` at most.
     """
-    beam = _Beam(table, scorer, options, window)
+    beam = _Beam(table, scorer, options, permitted, window)
     alive = True
     while alive:
-        alive = beam.step(banned)
+        alive = beam.step()
     return beam.done
 
 
-_TOGETHER = 4
-"""Answers of one spectrum scored at once: bounds the memory."""
+def answer_scores(
+    scorer: EvidenceScorer, table: PeakTable, answers: Tensor, permitted: Permitted
+) -> Tensor:
+    """Log-probability of whole answers among those permitted, mean of both directions.
 
-
-def answer_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> Tensor:
-    """Log-probability of whole answers, mean of both directions: float32 [B, K].
-
-    ``answers`` is int64 [B, K, S]; a missing answer (all padding) gets minus infinity.
+    ``answers`` is int64 [B, K, S]; a missing answer (all padding) gets minus infinity. Returns
+    float32 [B, K].
     """
     used = int((answers != PAD).sum(-1).max().clamp(min=1))
-    parts = [
-        _direction_scores(scorer, table, part[..., :used])
-        for part in torch.split(answers, _TOGETHER, 1)
-    ]
-    return torch.cat(parts, 1).masked_fill((answers == PAD).all(-1), -torch.inf)
-
-
-def _direction_scores(scorer: EvidenceScorer, table: PeakTable, answers: Tensor) -> Tensor:
-    _, forwards, _, backwards = scorer(table, answers.flatten(0, 1))
-    total = torch.zeros(answers.shape[:2], device=answers.device)
-    for logits in (forwards, backwards):
-        logp = torch.log_softmax(logits, -1).view(*answers.shape, VOCABULARY)
-        chosen = logp.gather(-1, answers[..., None]).squeeze(-1)
-        total += (chosen * (answers != PAD)).sum(-1)
-    return total / 2
+    flat = answers[..., :used].flatten(0, 1)
+    rows = torch.arange(answers.shape[0], device=answers.device).repeat_interleave(answers.shape[1])
+    total = torch.zeros(flat.shape[0], device=answers.device)
+    mass = table.batch.residue_mass[rows]
+    told = zip(scorer.logits(table, rows, flat), permitted.along(flat, mass), strict=True)
+    for logits, mask in told:
+        logp = torch.log_softmax(logits.masked_fill(~mask, -1e4), -1)
+        total += (logp.gather(-1, flat[..., None]).squeeze(-1) * (flat != PAD)).sum(-1)
+    total = (total / 2).view(answers.shape[:2])
+    return total.masked_fill((answers == PAD).all(-1), -torch.inf)
 
 
 def without_repeats(candidates: Candidates) -> Candidates:
@@ -260,7 +265,7 @@ _CHOICES = 5
 
 
 def exact_answers(
-    logits: Tensor, residue_mass: Tensor, banned: Tensor, window: Tensor, count: int
+    logits: Tensor, residue_mass: Tensor, permitted: Permitted, window: Tensor, count: int
 ) -> Candidates:
     """The best answers from slot logits that weigh what the precursor weighs.
 
@@ -272,8 +277,7 @@ def exact_answers(
     logits : float32 [N, S, V]
     residue_mass : int64 [N]
         Micro-dalton.
-    banned : bool [V]
-        Tokens that must not be used, beside padding.
+    permitted : Permitted
     window : int64 [N]
         Micro-dalton by which an answer may miss the precursor.
     count : int
@@ -285,10 +289,8 @@ def exact_answers(
         [N, count, S]: padding between residues is moved to the end.
     """
     slots = logits.shape[1]
-    allowed = ~banned
-    allowed[PAD] = True
-    inner = allowed & ~n_terminal_tokens(logits.device)
-    mask = torch.stack([allowed, *[inner] * (slots - 1)])
+    inner = permitted.others & ~n_terminal_tokens(logits.device)
+    mask = torch.stack([permitted.first, *[inner] * (slots - 1)])
     logp = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), -1)
     left = _half(logp[:, : slots // 2])
     right = _half(logp[:, slots // 2 :])
@@ -331,7 +333,7 @@ def both_ways(
     scorer: EvidenceScorer,
     table: PeakTable,
     options: BeamOptions,
-    banned: Tensor,
+    permitted: Permitted,
     window: Tensor,
 ) -> Candidates:
     """What the beam searches from both ends find, each answer once, with its own direction's score.
@@ -339,7 +341,7 @@ def both_ways(
     At most ``options.candidates`` from each end; missing ones are all padding.
     """
     found = [
-        beam_search(one, table, options, banned, window)
+        beam_search(one, table, options, permitted, window)
         for one in (scorer.forwards, scorer.backwards)
     ]
     merged = without_repeats(
@@ -356,10 +358,10 @@ def draft(
     scorer: EvidenceScorer,
     table: PeakTable,
     options: BeamOptions,
-    banned: Tensor,
+    permitted: Permitted,
     window: Tensor,
 ) -> Candidates:
     """Beam search from both ends, merged and judged by both directions together."""
-    merged = both_ways(scorer, table, options, banned, window)
-    score = answer_scores(scorer, table, merged.tokens)
+    merged = both_ways(scorer, table, options, permitted, window)
+    score = answer_scores(scorer, table, merged.tokens, permitted)
     return best_of(merged.tokens, score, options.candidates)

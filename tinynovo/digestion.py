@@ -6,7 +6,7 @@ Knows FASTA, trypsin, and fixed and variable modifications. Does not know masses
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -17,10 +17,15 @@ from pyteomics.parser import xcleave
 
 from tinynovo.errors import InputError
 from tinynovo.masses import residue_table
+from tinynovo.modifications import Switch, switched
 from tinynovo.peptide import Peptide
 
 _CLEAVAGE = r"(?<=[KR])(?!P)"
 _RESIDUES = frozenset({*(r.residue for r in residue_table().values() if r.residue), "I"})
+
+
+USUAL: dict[str, Switch] = {"C[Carbamidomethyl]": "fixed", "M[Oxidation]": "on"}
+"""Modifications of a database search that is told of none."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,14 @@ class Forms:
     fixed: tuple[str, ...] = ("C[Carbamidomethyl]",)
     variable: tuple[str, ...] = ()
     most: int = 2
+
+    @classmethod
+    def by(cls, mods: Mapping[str, Switch], most: int = 2) -> Forms:
+        """The forms that switched modifications ask for; what is not named is as `USUAL` says."""
+        switches = switched(mods, USUAL)
+        fixed = tuple(row.token for row, switch in switches.items() if switch == "fixed")
+        variable = tuple(row.token for row, switch in switches.items() if switch == "on")
+        return cls(fixed, variable, most)
 
     @cached_property
     def _always(self) -> dict[str, str]:

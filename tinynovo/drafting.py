@@ -22,10 +22,11 @@ from torch.nn.functional import pad
 
 from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
-from tinynovo.evidence import peak_table
+from tinynovo.evidence import closing_slack, peak_table
 from tinynovo.mixture import Mixture
-from tinynovo.scorer import EvidenceScorer, closing_slack
-from tinynovo.tokens import PAD, VOCABULARY
+from tinynovo.permitted import Permitted
+from tinynovo.scorer import EvidenceScorer
+from tinynovo.tokens import PAD
 
 _SHARD = 512
 _BATCH = 16
@@ -135,15 +136,13 @@ def _shard(shard: int) -> None:
     rng = np.random.default_rng([plan.seed, shard])
     rows = mixture.draw(_SHARD, rng)
     rows = rows[np.argsort(mixture.corpus.mass[rows], kind="stable")]
-    banned = torch.zeros(VOCABULARY, dtype=torch.bool)
-    banned[PAD] = True
     parts = []
     for begin in range(0, _SHARD, _BATCH):
         batch, _ = mixture.corpus.batch(rows[begin : begin + _BATCH], plan.noise_ppm, rng)
         with torch.inference_mode():
             table = peak_table(batch, scorer.options)
             window = closing_slack(batch.residue_mass)
-            found = draft(scorer, table, beam, banned, window).tokens
+            found = draft(scorer, table, beam, Permitted.by({}), window).tokens
             missing = beam.candidates - found.shape[1]
             parts.append(pad(found, (0, 0, 0, missing), value=PAD).numpy())
     order = rng.permutation(_SHARD)

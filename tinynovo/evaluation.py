@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo.masses import Tolerance, residue_table
-from tinynovo.peptide import PSM, Peptide
+from tinynovo.peptide import Peptide
+from tinynovo.psm import PSM
 
 LENGTHS = ((1, 9), (10, 12), (13, 16), (17, 22), (23, None))
 """Length bins of the breakdown, first and last residue count of each."""

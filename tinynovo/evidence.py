@@ -12,38 +12,21 @@ Axes: B spectra, P peaks, Q queries (each put to one spectrum, its row), V token
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tinynovo.masses import (
-    AMMONIA,
-    CARBON_MONOXIDE,
-    ISOTOPE_SPACING,
-    PHOSPHORIC_ACID,
-    PROTON,
-    WATER,
-    udalton,
-)
-from tinynovo.tokens import FAR, PeakBatch, token_masses
+from tinynovo import lookups
+from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
+from tinynovo.lookups import Ground
+from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER, udalton
+from tinynovo.tokens import PeakBatch, token_masses
 
-MAIN_IONS = (("b", 1), ("y", 1), ("b", 2), ("y", 2))
-HIGH_IONS = (("b", 3), ("y", 3))
-MINOR_IONS = (
-    ("b", 1, -CARBON_MONOXIDE),
-    ("b", 1, -WATER),
-    ("b", 1, -AMMONIA),
-    ("y", 1, -WATER),
-    ("y", 1, -AMMONIA),
-    ("b", 1, -PHOSPHORIC_ACID),
-    ("y", 1, -PHOSPHORIC_ACID),
-    ("y", 2, -PHOSPHORIC_ACID),
-)
-"""Series, charge and, for the last, what is lost (Da): a-ions are b without CO."""
-
-_IONS = (*((s, z, 0.0) for s, z in MAIN_IONS), *((s, z, 0.0) for s, z in HIGH_IONS), *MINOR_IONS)
 _PARTNERS = tuple(
     udalton(delta)
     for delta in (
@@ -60,12 +43,6 @@ _PARTNERS = tuple(
         CARBON_MONOXIDE,
     )
 )
-ANNOTATIONS = len(_PARTNERS) + 6
-_BASIC = 5
-CUT_FEATURES = (
-    len(MAIN_IONS) * (_BASIC + ANNOTATIONS) + len(HIGH_IONS) * _BASIC + 2 * len(MINOR_IONS) + 4
-)
-GLOBALS = 8 + 3 + 1
 
 
 class EvidenceOptions(BaseModel):
@@ -88,6 +65,15 @@ def ion_mz(cut: Tensor, residue_mass: Tensor, series: str, charge: int, offset: 
     return torch.div(neutral + offset, charge, rounding_mode="floor") + udalton(PROTON)
 
 
+CLOSED = 10_000
+"""Micro-dalton within which a remaining mass counts as none, beside 25 ppm of the whole."""
+
+
+def closing_slack(residue_mass: Tensor) -> Tensor:
+    """Micro-dalton by which the last cut may miss the precursor: int64, shape of the input."""
+    return (residue_mass.to(torch.float32) * 25e-6).to(torch.int64) + CLOSED
+
+
 @dataclass(frozen=True, eq=False)
 class PeakTable:
     """A batch of spectra made ready for look-ups.
@@ -105,6 +91,8 @@ class PeakTable:
         Intensity of the immonium ion of each token.
     top : int64 [B]
         Highest m/z recorded, micro-Th.
+    memos : dict
+        What scorers were asked of these spectra, by scorer.
     """
 
     batch: PeakBatch
@@ -113,17 +101,29 @@ class PeakTable:
     nodes: Tensor
     immonium: Tensor
     top: Tensor
+    memos: dict[object, Any] = field(default_factory=dict)
 
-    def select(self, rows: Tensor) -> PeakTable:
-        """Some spectra of the table; ``rows`` is int64 or bool [B']."""
-        return PeakTable(
-            self.batch.select(rows),
-            self.features[rows],
-            self.globals[rows],
-            self.nodes[rows],
-            self.immonium[rows],
-            self.top[rows],
+    @cached_property
+    def ground(self) -> Ground:
+        """The same for the lookups."""
+        batch = self.batch
+        facts = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
+        mz, nodes = batch.mz.numpy(), self.nodes.numpy()
+        return Ground(
+            mz,
+            self.features.numpy(),
+            self.globals.numpy(),
+            nodes,
+            self.immonium.numpy(),
+            torch.stack(facts, -1).numpy(),
+            lookups.index(mz),
+            nodes != 0,
         )
+
+
+def compiled(tensor: Tensor) -> bool:
+    """Whether kernels can stand in for what defines them: on the CPU, where nothing is learned."""
+    return tensor.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def nearest_peak(mz: Tensor, row: Tensor, query: Tensor) -> tuple[Tensor, Tensor]:
@@ -159,9 +159,14 @@ def nearest_peak(mz: Tensor, row: Tensor, query: Tensor) -> tuple[Tensor, Tensor
     return torch.where(closer, below, above), torch.where(closer, near, far)
 
 
+def window(options: EvidenceOptions) -> tuple[float, int]:
+    """Share of its m/z, and micro-Th beside that, by which an ion may miss its peak."""
+    return options.tolerance_ppm * 1e-6, udalton(options.tolerance_da)
+
+
 def _window(query: Tensor, options: EvidenceOptions) -> Tensor:
-    relative = (query.to(torch.float32) * (options.tolerance_ppm * 1e-6)).to(torch.int64)
-    return relative + udalton(options.tolerance_da)
+    share, more = window(options)
+    return (query.to(torch.float32) * share).to(torch.int64) + more
 
 
 def _found(batch: PeakBatch, row: Tensor, query: Tensor, options: EvidenceOptions) -> Tensor:
@@ -176,6 +181,14 @@ def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
 
     The last four are the best of those one plain residue above and below, for 1+ and 2+.
     """
+    width = len(_PARTNERS) + 4
+    found = torch.zeros(*batch.mz.shape, width, device=batch.mz.device)
+    if compiled(batch.mz):
+        places, intensity = batch.mz.numpy(), batch.intensity.numpy()
+        starts, counts = lookups.index(places), batch.mask.sum(-1).numpy()
+        known, near = np.array(_PARTNERS), window(options)
+        lookups.partners(found.numpy(), places, intensity, starts, counts, known, near)
+        return found
     mz, row = batch.mz[batch.mask], batch.mask.nonzero()[:, 0]
     shifts = torch.tensor(_PARTNERS, dtype=torch.int64, device=mz.device)
     columns = [_found(batch, row, mz[:, None] + shifts, options)]
@@ -184,8 +197,6 @@ def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
         for sign in (1, -1):
             query = mz[:, None] + sign * torch.div(residues, charge, rounding_mode="floor")
             columns.append(_found(batch, row, query, options).amax(-1, keepdim=True))
-    width = len(_PARTNERS) + 4
-    found = torch.zeros(*batch.mz.shape, width, device=mz.device)
     found[batch.mask] = torch.cat(columns, -1)
     return found
 
@@ -199,17 +210,17 @@ def _ranks(batch: PeakBatch) -> tuple[Tensor, Tensor]:
     return 1 / (1 + overall / 10), 1 / (1 + local / 2)
 
 
-NODE_BIN = 20_000
-"""Width in micro-dalton of a cell of the grid of cuts."""
-
-
 def _nodes(batch: PeakBatch) -> Tensor:
     """Evidence of every cut on a grid: [B, bins], the summed intensity of b and y, 1+ and 2+."""
     bins = int(batch.residue_mass.max()) // NODE_BIN + 4
     rows = batch.mz.shape[0]
     total = torch.zeros(rows, bins, device=batch.mz.device)
+    if compiled(batch.mz):
+        counts, mass = batch.mask.sum(-1).numpy(), batch.residue_mass.numpy()
+        lookups.nodes(total.numpy(), batch.mz.numpy(), batch.intensity.numpy(), counts, mass)
+        return total
     layer = torch.zeros_like(total)
-    for series, charge in MAIN_IONS:
+    for series, charge, _ in MAIN_IONS:
         neutral = (batch.mz - udalton(PROTON)) * charge
         cut = neutral
         if series == "y":
@@ -267,7 +278,7 @@ def _look_up(
     has fewer charges.
     """
     total = table.batch.residue_mass[row]
-    query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in _IONS], -1)
+    query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
     window = _window(query, options)
     index, distance = nearest_peak(table.batch.mz, row, query)

@@ -17,9 +17,15 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from tinynovo.evidence import EXPLAINED, PeakTable, cut_support, explained_shares
+from tinynovo.evidence import (
+    EXPLAINED,
+    PeakTable,
+    closing_slack,
+    cut_support,
+    explained_shares,
+)
 from tinynovo.layers import MassEncoding, ModelOptions
-from tinynovo.scorer import EvidenceScorer, anchors, closing_slack
+from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, VOCABULARY, token_masses
 
 MOST_SLOTS = 64
@@ -39,6 +45,7 @@ class Evidence:
     answer : int64 [N, S]
         The answer that was laid on the spectrum.
     embedding : float32 [N, S, V, 2E]
+        Left empty, [N, S, V, 0], where the answer is only judged.
     prior : float32 [N, S, V, 2]
         Log-probabilities of the scorer, forwards and backwards; 0 where it is not asked.
     support : float32 [N, S, V]
@@ -59,6 +66,8 @@ class Laid:
     ----------
     spectrum : int64 [N]
         The row of each answer's spectrum.
+    judged : bool
+        Whether it is only to be judged, so that nobody asks for other candidates' embeddings.
     mass : int64 [N]
         Residue mass of each precursor, micro-dalton.
     left, right : int64 [N, S]
@@ -67,10 +76,11 @@ class Laid:
         Of every candidate that begins at the left anchor.
     """
 
-    def __init__(self, table: PeakTable, answer: Tensor) -> None:
-        rows, count = table.batch.mz.shape[0], answer.shape[0]
-        self.table, self.answer = table, answer
-        self.spectrum = torch.arange(rows, device=answer.device).repeat_interleave(count // rows)
+    def __init__(
+        self, table: PeakTable, rows: Tensor, answer: Tensor, *, judged: bool = False
+    ) -> None:
+        self.table, self.answer, self.judged = table, answer, judged
+        self.spectrum = rows.repeat_interleave(answer.shape[0] // rows.shape[0])
         self.mass = table.batch.residue_mass[self.spectrum]
         self.left, self.right = anchors(answer, self.mass)
         self.support = self.supported(self.left[..., None] + token_masses(answer.device))
@@ -127,16 +137,20 @@ class Shared(nn.Module):
     def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
         """Ask the scorer about every candidate at both anchors."""
         answer, slots = laid.answer, laid.answer.shape[1]
-        one, forwards, two, backwards = scorer(laid.table, answer)
+        ask = scorer.glance if laid.judged else scorer
+        one, forwards, two, backwards = ask(laid.table, laid.spectrum, answer)
         embedding = torch.cat([one, two], -1)
         prior = torch.stack([torch.log_softmax(part, -1) for part in (forwards, backwards)], -1)
         prior = prior.clamp(min=_LOW)
-        own = of_answer(embedding, answer) * (answer != PAD)[..., None]
+        own = embedding if laid.judged else of_answer(embedding, answer)
+        own = own * (answer != PAD)[..., None]
         facts = [laid.places(), of_answer(prior, answer) / 4]
         places = [masses(laid.left), masses(laid.right)]
         whole = explained_shares(laid.table, laid.spectrum, laid.left, scorer.options)
         whole = whole[:, None, :].expand(-1, slots, -1)
         x = self.explain(torch.cat([own, prior.flatten(-2) / 4, *places, *facts, whole], -1))
+        if laid.judged:
+            embedding = embedding.new_zeros(*prior.shape[:3], 0)
         return Evidence(x, answer, embedding, prior, laid.support)
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:

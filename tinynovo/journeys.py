@@ -6,70 +6,58 @@ mathematics.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import pyarrow as pa
 
-from tinynovo.calibration import Answer, Facts, facts
+from tinynovo.comparing import Sequences
 from tinynovo.digestion import Forms, cleaved, digest
 from tinynovo.errors import InputError
-from tinynovo.evaluation import Metrics, evaluate, right_residues
-from tinynovo.peptide import PSM, Peptide
-from tinynovo.readers import read_predictions, read_spectra
+from tinynovo.gathering import Outcome, gather_files, gathered, handfuls, spectra_of
+from tinynovo.labelled import write_labelled
+from tinynovo.matching import Proposals, Proposer
+from tinynovo.peptide import Peptide
+from tinynovo.pin import PinWriter
+from tinynovo.psm import PSM
+from tinynovo.readers import read_spectra
 from tinynovo.rendering import SimulationOptions
 from tinynovo.report import Findings, write_report
 from tinynovo.review import write_review
+from tinynovo.rows import Writer
 from tinynovo.runs import read_run
 from tinynovo.simulation import random_peptides, simulate
 from tinynovo.spectrum import Spectrum
-from tinynovo.writers import open_writer, write_labelled
+from tinynovo.spool import Spools, pack, spectra_in, unpack
+from tinynovo.writers import find_writer, open_writer
 
-ROWS_A_WRITE = 64
-"""So many rows are held back at most before they go to disk."""
+Answer = Callable[[Iterable[Spectrum]], Iterator[PSM]]
+"""What makes rows of spectra, in their order."""
 
 
-class Sequences(Protocol):
-    """What turns spectra into PSMs: a `tinynovo.sequencing.Sequencer`."""
+class Judges(Protocol):
+    """What judges proposed peptides: a `tinynovo.sequencing.Sequencer`."""
 
     @property
     def settings(self) -> dict[str, str]:
         """The resolved configuration."""
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
-        """At least one PSM a spectrum, in input order, rank 1 first."""
+    @property
+    def window(self) -> int:
+        """Spectra that are judged together."""
 
-
-class Explores(Protocol):
-    """What finds all answers to spectra: a `tinynovo.sequencing.Sequencer`."""
-
-    def explore(self, spectra: Iterable[Spectrum]) -> Iterator[tuple[Spectrum, list[Answer] | str]]:
-        """Different answers to each spectrum, best first, or why there are none."""
-
-
-@dataclass
-class Outcome:
-    """What became of the spectra.
-
-    Attributes
-    ----------
-    spectra, answered : int
-        How many were read, and how many of them were given a peptide.
-    reasons : Counter
-        Why the others were not, with every number written N.
-    complaints : list of InputError
-        What stopped the reading of files.
-    """
-
-    spectra: int = 0
-    answered: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
-    complaints: list[InputError] = field(default_factory=list)
+    def judge(
+        self, spectra: Iterable[Spectrum], propose: Proposer, *, closed: bool
+    ) -> Iterator[tuple[Spectrum, list[PSM]]]:
+        """Rows of each spectrum, by rank; at least one."""
 
 
 def check_output(output: Path, inputs: Sequence[Path | None]) -> None:
@@ -104,6 +92,9 @@ def sequence_files(
     format: str | None,
     advance: Callable[[int], None],
     report: Path | None = None,
+    fdr: float | None = None,
+    *,
+    resume: bool = False,
 ) -> Outcome:
     """Sequence every spectrum of every file.
 
@@ -118,25 +109,149 @@ def sequence_files(
     format : str, optional
         One of `tinynovo.writers.WRITERS`; left out, the output's name says it.
     advance : callable
-        Told the number of spectra of each batch written.
+        Told the number of spectra of each batch that is done.
     report : Path, optional
         Where to draw what was found, once all is done.
+    fdr : float, optional
+        Keep only the peptides that meet this false discovery rate, in 0..1. The rows then wait in
+        `Spools` beside the output until all are known.
+    resume : bool
+        Go on with what an earlier run left in its spools, and leave them to a later one where an
+        error or an interrupt ends this one.
     """
+    alone = Alone(sequencer.sequence, sequencer.window, sequencer.settings)
+    if resume or fdr is not None:
+        return gather_files(alone, files, output, format, advance, report, fdr, resume=resume)
     outcome = Outcome()
     findings = Findings() if report else None
     names = [str(file) for file in files]
-    with open_writer(output, format, files=names, settings=sequencer.settings) as writer:
-        for file in files:
-            spectra = _up_to_damage(file, outcome.complaints)
-            spectra = findings.watch(spectra) if findings else spectra
-            for rows in _handfuls(sequencer.sequence(spectra)):
-                writer.write(rows)
-                advance(_count(outcome, rows))
-                if findings:
-                    findings.add(rows)
+    with open_writer(output, format, files=names, settings=alone.settings) as writer:
+        for rows in alone.answers(files, outcome.complaints, findings):
+            writer.write(rows)
+            outcome.add(rows)
+            advance(spectra_of(rows))
     if report and findings:
-        write_report(report, findings, outcome.reasons, names, sequencer.settings)
+        write_report(report, findings, outcome.reasons, names, alone.settings)
     return outcome
+
+
+def score_files(
+    sequencer: Judges,
+    files: Sequence[Path],
+    proposals: Proposals,
+    output: Path,
+    format: str | None,
+    advance: Callable[[int], None],
+    fdr: float = 1.0,
+    pin: Path | None = None,
+) -> Outcome:
+    """Judge proposed peptides for every spectrum of every file.
+
+    Parameters
+    ----------
+    sequencer : Judges
+    files, output, format, advance
+        As of `sequence_files`.
+    proposals : Proposals
+    fdr : float
+        Keep only the peptides that meet this false discovery rate, in 0..1.
+    pin : Path, optional
+        Where to write all that was judged, decoys too, for Percolator.
+    """
+    names = [str(file) for file in files]
+    settings = sequencer.settings | {"fdr": f"{fdr:g}"}
+
+    def judged(spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+        for spectrum, rows in sequencer.judge(spectra, proposals.propose, closed=proposals.closed):
+            yield from proposals.told(spectrum, rows)
+
+    find_writer(output, format)
+    with ExitStack() as stack:
+        copy = stack.enter_context(PinWriter(pin, names, settings)) if pin else None
+        alone = Alone(judged, sequencer.window, sequencer.settings, copy)
+        spools = stack.enter_context(Spools(output, files, alone.settings, alone.window))
+        writer = open_writer(output, format, files=names, settings=settings)
+        fill = partial(alone.fill, spools, None, advance)
+        outcome = gathered(fill, spools, writer, fdr, decoys=proposals.decoys)
+    if complaint := proposals.complaint():
+        outcome.complaints.append(complaint)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Alone:
+    """The process itself, which answers one file after another; `copy` is given all rows too."""
+
+    answer: Answer
+    window: int
+    settings: dict[str, str]
+    copy: Writer | None = None
+
+    def answers(
+        self, files: Sequence[Path], complaints: list[InputError], findings: Findings | None
+    ) -> Iterator[list[PSM]]:
+        """Handfuls of rows of all files; a file's complaint is noted."""
+        for file in files:
+            found = answered(self.answer, self.window, file, complaints, findings)
+            yield from handfuls(chain.from_iterable(found))
+
+    def fill(
+        self, spools: Spools, findings: Findings | None, advance: Callable[[int], None]
+    ) -> None:
+        """Put by the rows of all files; see `Workers`."""
+        for place, file in enumerate(spools.files):
+            if spools.ended(place) and not findings:
+                continue
+            noted: list[InputError] = []
+            kept = spools.batches(place)
+            for rows in answered(self.answer, self.window, file, noted, findings, kept):
+                if self.copy:
+                    self.copy.write(rows)
+                spools.put(place, pack(rows))
+                advance(spectra_of(rows))
+            spools.end(place, next(iter(noted), None))
+
+
+def answered(
+    answer: Answer,
+    window: int,
+    file: Path,
+    complaints: list[InputError],
+    findings: Findings | None,
+    kept: Iterable[pa.RecordBatch] = (),
+) -> Iterator[list[PSM]]:
+    """Rows of the spectra of a file, a window at a time.
+
+    Parameters
+    ----------
+    answer : callable
+        Spectra to rows.
+    window : int
+        Spectra that are answered together.
+    file : Path
+    complaints : list of InputError
+        What stops the reading of the file is noted here.
+    findings : Findings, optional
+        Told of all rows.
+    kept : iterable of RecordBatch
+        Rows of the first spectra that are known; they are not answered again.
+
+    Yields
+    ------
+    list of PSM
+        Fewer where an error or an interrupt ends the answering; it is raised then.
+    """
+    spectra = _up_to_damage(file, complaints)
+    spectra = findings.watch(spectra) if findings else spectra
+    for batch in kept:
+        deque(islice(spectra, spectra_in(batch)), maxlen=0)
+        if findings:
+            findings.add(unpack(batch))
+    while together := list(islice(spectra, window)):
+        for rows in handfuls(answer(together), math.inf):
+            if findings:
+                findings.add(rows)
+            yield rows
 
 
 def _up_to_damage(file: Path, complaints: list[InputError]) -> Iterator[Spectrum]:
@@ -145,163 +260,6 @@ def _up_to_damage(file: Path, complaints: list[InputError]) -> Iterator[Spectrum
         yield from read_spectra(file)
     except InputError as complaint:
         complaints.append(complaint)
-
-
-def _handfuls(psms: Iterator[PSM]) -> Iterator[list[PSM]]:
-    """Handfuls of rows; those already answered come out before an error or an interrupt."""
-    rows: list[PSM] = []
-    try:
-        for psm in psms:
-            rows.append(psm)
-            if len(rows) == ROWS_A_WRITE:
-                full, rows = rows, []
-                yield full
-    except (Exception, KeyboardInterrupt):
-        yield rows
-        raise
-    yield rows
-
-
-def _count(outcome: Outcome, rows: Iterable[PSM]) -> int:
-    """Add rows to the outcome; return how many spectra they speak of."""
-    best = [psm for psm in rows if psm.rank == 1]
-    for psm in best:
-        outcome.spectra += 1
-        if psm.peptide is None:
-            outcome.reasons[re.sub(r"-?\d+(\.\d+)?", "N", psm.reason)] += 1
-        else:
-            outcome.answered += 1
-    return len(best)
-
-
-def evaluate_files(
-    source: Sequences | Path,
-    files: Sequence[Path],
-    limit: int | None,
-    advance: Callable[[int], None],
-) -> Metrics:
-    """Compare predictions with the labels of labelled files.
-
-    Parameters
-    ----------
-    source : Sequences or Path
-        What sequences the files now, or a file of predictions.
-    files : sequence of Path
-        Labelled MGF or Parquet; more than one are broken down by file.
-    limit : int, optional
-        Only the first so many spectra of each file.
-    advance : callable
-        Told the number of spectra done.
-
-    Raises
-    ------
-    InputError
-        For a spectrum without a readable label and a prediction without a spectrum.
-    """
-    labels = _Labels(files, limit)
-    psms: list[PSM | None] = []
-    if isinstance(source, Path):
-        for _ in labels.spectra():
-            advance(1)
-        psms = _joined(labels, source)
-    else:
-        for psm in source.sequence(labels.spectra()):
-            if psm.rank == 1:
-                psms.append(psm)
-                advance(1)
-    sources = labels.sources if len(files) > 1 else None
-    return evaluate(labels.peptides, psms, charges=labels.charges, sources=sources)
-
-
-def learned_answers(
-    source: Explores, files: Sequence[Path], limit: int | None, advance: Callable[[int], None]
-) -> Iterator[tuple[int, Facts, list[bool]]]:
-    """Facts of the best answers to labelled spectra, and which of their residues are right.
-
-    Parameters
-    ----------
-    source : Explores
-    files, limit, advance
-        As of `evaluate_files`.
-
-    Yields
-    ------
-    (int, Facts, list of bool)
-        Position among all the labelled spectra; those without an answer are passed over.
-    """
-    labels = _Labels(files, limit)
-    for place, (_, found) in enumerate(source.explore(labels.spectra())):
-        advance(1)
-        if not isinstance(found, str) and found:
-            right = right_residues(labels.peptides[place], found[0].peptide)
-            yield place, facts(found[0], found), right
-
-
-class _Labels:
-    """What labelled files say of their spectra, noted while the spectra go by."""
-
-    def __init__(self, files: Sequence[Path], limit: int | None) -> None:
-        self.files = files
-        self.limit = limit
-        self.peptides: list[Peptide] = []
-        self.charges: list[int | None] = []
-        self.sources: list[str] = []
-        self.names: list[list[str]] = []
-
-    def spectra(self) -> Iterator[Spectrum]:
-        for file in self.files:
-            for spectrum in islice(read_spectra(file), self.limit):
-                self.peptides.append(_label(spectrum))
-                self.charges.append(spectrum.precursor_charge)
-                self.sources.append(file.name)
-                self.names.append(_names(spectrum))
-                yield spectrum
-
-
-def _names(spectrum: Spectrum) -> list[str]:
-    """What a prediction may call a spectrum."""
-    names = [spectrum.identifier, f"index={spectrum.index}"]
-    names += [f"scan={spectrum.scan}"] if spectrum.scan is not None else []
-    return names + ([spectrum.title] if spectrum.title else [])
-
-
-def _label(spectrum: Spectrum) -> Peptide:
-    place = {"file": spectrum.file, "spectrum": spectrum.identifier}
-    if not spectrum.peptide:
-        remedy = "MGF wants a line SEQ=, Parquet a column proforma"
-        raise InputError("has no label", remedy=remedy, **place)
-    try:
-        return Peptide.parse(spectrum.peptide)
-    except InputError as complaint:
-        raise InputError(complaint.problem, remedy=complaint.remedy, **place) from None
-
-
-def _joined(labels: _Labels, predictions: Path) -> list[PSM | None]:
-    """The best prediction of every labelled spectrum.
-
-    A prediction names its spectrum by native id, index, scan or title; a name that several spectra
-    bear is none. File names are compared, without their folders, only where there are several.
-    """
-    several = len(labels.files) > 1
-    places: dict[tuple[str, str], int | None] = {}
-    for place, names in enumerate(labels.names):
-        file = labels.sources[place] if several else ""
-        for key in {(file, name) for name in names}:
-            places[key] = None if key in places else place
-    psms: list[PSM | None] = [None] * len(labels.names)
-    for psm in read_predictions(predictions):
-        file = Path(psm.file).name if several else ""
-        found = places.get((file, psm.identifier))
-        if found is None and labels.limit is None:
-            raise InputError(
-                "names no spectrum of the labelled files, or several",
-                file=predictions,
-                spectrum=psm.identifier,
-                remedy="evaluate the files that were sequenced",
-            )
-        if found is not None and psm.rank == 1:
-            psms[found] = psm
-    return psms
 
 
 def review_runs(output: Path, directories: Sequence[Path]) -> tuple[Path, Path]:

@@ -14,8 +14,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from tinynovo.cuts import ANNOTATIONS, GLOBALS
 from tinynovo.errors import InputError
-from tinynovo.evidence import ANNOTATIONS, GLOBALS, PeakTable
+from tinynovo.evidence import PeakTable
 from tinynovo.masses import udalton
 
 SEPARATION = 0.5

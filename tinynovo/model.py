@@ -23,15 +23,25 @@ from tinynovo.tokens import PAD, VOCABULARY, PeakBatch
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What is computed once a spectrum: its table and the encoded peaks, ready for attention."""
+    """What is computed once a spectrum: its table and the encoded peaks, ready for attention.
+
+    Attributes
+    ----------
+    table : PeakTable
+    rows : int64 [B]
+        The rows of the table that are meant.
+    keys : list of (Tensor, Tensor)
+        Keys and values of these, for each block.
+    """
 
     table: PeakTable
+    rows: Tensor
     keys: list[tuple[Tensor, Tensor]]
 
-    def select(self, rows: Tensor) -> Memory:
-        """Some spectra of the memory; ``rows`` is int64 or bool [B']."""
-        keys = [(key[rows], value[rows]) for key, value in self.keys]
-        return Memory(self.table.select(rows), keys)
+    def select(self, chosen: Tensor) -> Memory:
+        """Some spectra of the memory; ``chosen`` is int64 or bool [B]."""
+        keys = [(key[chosen], value[chosen]) for key, value in self.keys]
+        return Memory(self.table, self.rows[chosen], keys)
 
 
 class Tinynovo(nn.Module):
@@ -60,10 +70,14 @@ class Tinynovo(nn.Module):
 
     def remember(self, batch: PeakBatch) -> Memory:
         """Annotate and encode the peaks of a batch of spectra."""
-        table = peak_table(batch, self.scorer.options)
+        return self.encode(peak_table(batch, self.scorer.options))
+
+    def encode(self, table: PeakTable) -> Memory:
+        """Encode the peaks of a table."""
         peaks = self.encoder(table)
         crosses = [block.get_submodule("cross") for block in self.blocks]
-        return Memory(table, [c.keys(peaks) for c in crosses if isinstance(c, Attention)])
+        rows = torch.arange(peaks.shape[0], device=peaks.device)
+        return Memory(table, rows, [c.keys(peaks) for c in crosses if isinstance(c, Attention)])
 
     def start(self, answer: Tensor) -> tuple[Tensor, Tensor]:
         """Y and z, both [N, S, D], for an answer int64 [N, S]."""
@@ -72,13 +86,15 @@ class Tinynovo(nn.Module):
 
     def network(self, x: Tensor, memory: Memory) -> Tensor:
         """The tiny network f: [N, S, D] to [N, S, D]."""
+        mask = memory.table.batch.mask[memory.rows]
         for block, keys in zip(self.blocks, memory.keys, strict=True):
-            x = block(x, keys, memory.table.batch.mask)
+            x = block(x, keys, mask)
         return x
 
-    def evidence(self, answer: Tensor, memory: Memory) -> Evidence:
-        """Lay an answer, int64 [N, S], on the spectrum."""
-        return self.feedback(Laid(memory.table, answer), self.scorer, self.masses)
+    def evidence(self, answer: Tensor, memory: Memory, *, judged: bool = False) -> Evidence:
+        """Lay an answer, int64 [N, S], on the spectrum, to refine it or only to judge it."""
+        laid = Laid(memory.table, memory.rows, answer, judged=judged)
+        return self.feedback(laid, self.scorer, self.masses)
 
     def read(self, y: Tensor, evidence: Evidence) -> Tensor:
         """Logits [N, S, V]: the answer y, the evidence of every candidate, what was held."""
@@ -94,10 +110,17 @@ class Tinynovo(nn.Module):
         return answer.gather(-1, order)
 
     @staticmethod
-    def opinion(evidence: Evidence) -> Tensor:
-        """Log-probability of each residue [N, S], mean of both directions; 0 for padding."""
-        own = of_answer(evidence.prior, evidence.answer).mean(-1)
-        return own * (evidence.answer != PAD)
+    def opinion(evidence: Evidence, permitted: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """Log-probability of each residue [N, S], mean of both directions; 0 for padding.
+
+        ``permitted``, bool [N, S, V] forwards and backwards, says among which tokens; left out,
+        among all.
+        """
+        own = of_answer(evidence.prior, evidence.answer)
+        if permitted is not None:
+            left = evidence.prior.masked_fill(~torch.stack(permitted, -1), -torch.inf)
+            own = own - (left.logsumexp(2) - evidence.prior.logsumexp(2))
+        return own.mean(-1) * (evidence.answer != PAD)
 
     def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about.

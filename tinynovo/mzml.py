@@ -93,14 +93,18 @@ def read_mzxml(stream: BinaryIO, file: str) -> Iterator[Spectrum]:
 
 
 def _elements(stream: BinaryIO, file: str, *names: str) -> Iterator[etree._Element]:
-    """Elements of these names as their ends are met; those before are forgotten."""
-    tags = [f"{{*}}{name}" for name in names]
+    """Elements of these names as their ends are met; those before are forgotten.
+
+    So are those of the index at the end, which has one for every spectrum.
+    """
+    tags = [f"{{*}}{name}" for name in (*names, "offset")]
     parser = etree.iterparse(
         stream, events=("end",), tag=tags, huge_tree=True, resolve_entities=False
     )
     try:
         for _, element in parser:
-            yield element
+            if etree.QName(element).localname != "offset":
+                yield element
             element.clear()
             before, parent = element.getprevious(), element.getparent()
             if before is not None and parent is not None and before.tag == element.tag:

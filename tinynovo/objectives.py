@@ -71,7 +71,8 @@ def teacher_forced(
     scorer: EvidenceScorer, table: PeakTable, target: Tensor
 ) -> tuple[Tensor, Figures]:
     """Loss of a scorer that is put to the true anchors of answers int64 [B, S]."""
-    _, forwards, _, backwards = scorer(table, target)
+    rows = torch.arange(target.shape[0], device=target.device)
+    forwards, backwards = scorer.logits(table, rows, target)
     real = target != PAD
     truth = target[real]
     parts = [functional.cross_entropy(logits[real], truth) for logits in (forwards, backwards)]

@@ -6,15 +6,49 @@ Does not know what the choices do.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+)
 
 from tinynovo.errors import InputError
 from tinynovo.masses import Tolerance
+from tinynovo.modifications import Switch, known_name, switched
 
 _WIDEST = {"ppm": 25.0, "Da": 0.02}
 """Widest tolerance of the precursor mass: `closing_slack` is what the scorer is trained with."""
+
+
+@contextmanager
+def _complaints() -> Iterator[None]:
+    """What is refused elsewhere becomes a complaint about an option."""
+    try:
+        yield
+    except InputError as complaint:
+        raise ValueError(str(complaint)) from None
+
+
+def _known(name: str) -> str:
+    with _complaints():
+        return known_name(name)
+
+
+def _spelled(switch: object) -> object:
+    """To YAML a bare on or off is a truth value."""
+    return ("off", "on")[switch] if isinstance(switch, bool) else switch
+
+
+Modifications = dict[
+    Annotated[str, AfterValidator(_known)], Annotated[Switch, BeforeValidator(_spelled)]
+]
 
 
 class SequencingOptions(BaseModel):
@@ -27,14 +61,20 @@ class SequencingOptions(BaseModel):
         description="full: draft, refine, judge; draft: the beam search alone; empty: the loop "
         "from an empty answer",
     )
-    n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
-    candidates: int = Field(8, ge=1, description="drafts of each direction that are judged")
+    n_beams: int = Field(6, ge=1, description="beams of the draft, in each direction")
+    candidates: int = Field(5, ge=1, description="drafts that are judged")
+    margin: float = Field(
+        4.0, gt=0, description="beams that are so many nats worse than the best are given up"
+    )
     judge_weight: float = Field(
         0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
     )
-    refined: int = Field(2, ge=0, description="best drafts that are refined")
+    refined: int = Field(0, ge=0, description="best drafts that the loop refines")
+    halt_probability: float = Field(
+        0.9, ge=0, le=1, description="nothing is refined where the judge is as sure of a draft"
+    )
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
-    predict_batch_size: int = Field(16, ge=1, description="spectra sequenced together")
+    predict_batch_size: int = Field(32, ge=1, description="spectra sequenced together")
     precursor_mass_tol: str = Field(
         "20 ppm", description="tolerance of the precursor mass, at most 25 ppm or 0.02 Da"
     )
@@ -42,14 +82,18 @@ class SequencingOptions(BaseModel):
         (0, 1), description="isotopes by which a precursor may be too heavy, first and last"
     )
     isotope_retry_below: float = Field(
-        0.9, ge=0, le=1, description="further isotopes are tried unless the answer scores as much"
+        0.5, ge=0, le=1, description="further isotopes are tried unless the answer scores as much"
     )
     default_charges: tuple[int, ...] = Field(
-        (2, 3), description="charges tried where the file gives none"
+        (2, 3, 4), description="charges tried where the file gives none"
     )
     min_peptide_len: int = Field(5, ge=1, description="residues of the shortest answer")
     max_peptide_len: int = Field(38, ge=2, le=60, description="residues of the longest answer")
-    exclude_residues: list[str] = Field([], description="residues that must not be used")
+    mods: Modifications = Field(
+        {},
+        description="modifications switched on, off or fixed, as in {Phospho: off, TMT6plex: "
+        "fixed}, by their names or by those of single tokens (M[Oxidation]); the others are on",
+    )
     supervision_steps: int | None = Field(None, ge=1, description="steps of the loop; none: frozen")
 
     @field_validator("isotope_error_range")
@@ -59,25 +103,32 @@ class SequencingOptions(BaseModel):
             raise ValueError("the first isotope must not be above the last")
         return value
 
+    @field_validator("mods")
+    @classmethod
+    def _compatible(cls, value: Modifications) -> Modifications:
+        with _complaints():
+            switched(value)
+        return value
+
     @field_validator("precursor_mass_tol")
     @classmethod
     def _readable(cls, value: str) -> str:
-        try:
+        with _complaints():
             tolerance = Tolerance.parse(value)
-        except InputError as complaint:
-            raise ValueError(str(complaint)) from None
         if tolerance.value > _WIDEST[tolerance.unit]:
             raise ValueError("the model looks no further than 25 ppm or 0.02 Da")
         return str(tolerance)
 
 
 EFFORTS: dict[str, tuple[str, ...]] = {
-    "fast": ("strategy=draft", "n_beams=3", "candidates=3"),
+    "fast": ("strategy=draft", "n_beams=3", "candidates=2"),
     "default": (),
     "max": (
         "n_beams=24",
         "candidates=16",
+        "margin=20",
         "refined=4",
+        "halt_probability=1",
         "isotope_error_range=[0, 2]",
         "isotope_retry_below=1",
     ),

@@ -1,4 +1,4 @@
-"""Peptides: ProForma in and out, fragment ions, peptide-spectrum matches.
+"""Peptides: ProForma in and out, fragment ions.
 
 Knows what a peptide is, how people spell one and what it breaks into. Does not know files, spectra
 or torch.
@@ -135,62 +135,6 @@ class Peptide:
 
     def __str__(self) -> str:
         return self.proforma
-
-
-@dataclass(frozen=True)
-class PSM:
-    """One row of the answer: what tinynovo says of one spectrum.
-
-    Attributes
-    ----------
-    file : str
-        Path of the input file, as given.
-    index : int
-        Zero-based position of the spectrum in its file.
-    identifier : str
-        Native id (``scan=17``, ``controllerType=0 ... scan=17``) or ``index=N``.
-    peptide : Peptide or None
-        None when there is no answer; then `reason` says why.
-    score : float or None
-        Probability in 0..1 that the whole peptide is right.
-    residue_scores : tuple of float
-        One for each residue (not for an N-terminal modification), N to C, in 0..1.
-    support : tuple of int
-        1 for each residue whose bonds both have a fragment, or are ends, 0 for the others, N to C.
-    ambiguous : str
-        The peptide in ProForma with what the spectrum leaves open marked.
-    alternatives : str
-        Other residues that weigh the same; see `tinynovo.annotation`.
-    rank : int
-        1 for the best answer of a spectrum, 2.. with ``top_match`` above one.
-    precursor_mz, precursor_charge, calculated_mz, error_ppm, isotope_error
-        Of the precursor; `error_ppm` after removal of `isotope_error` isotopes.
-    title, scan, retention_time (s), ion_mobility
-        Carried through from the file.
-    reason : str
-        Empty, or why there is no peptide.
-    """
-
-    file: str
-    index: int
-    identifier: str
-    peptide: Peptide | None
-    score: float | None = None
-    residue_scores: tuple[float, ...] = ()
-    support: tuple[int, ...] = ()
-    ambiguous: str = ""
-    alternatives: str = ""
-    rank: int = 1
-    precursor_mz: float | None = None
-    precursor_charge: int | None = None
-    calculated_mz: float | None = None
-    error_ppm: float | None = None
-    isotope_error: int = 0
-    title: str = ""
-    scan: int | None = None
-    retention_time: float | None = None
-    ion_mobility: float | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ raised. What a spectrum says is passed on as it stands: odd peaks and charges ar
 preprocessing.
 
 Predictions: the PSM section of mzTab 1.0, where the peptidoform in ProForma is preferred over
-``sequence``; CSV, TSV or Parquet with the columns ``spectrum_id`` and ``sequence`` and any other of
-`tinynovo.writers`. A plain number as spectrum id is an index.
+``sequence``; Percolator's ``.pin``; CSV, TSV or Parquet with the columns ``spectrum_id`` and
+``sequence`` and any other of `tinynovo.rows`. A plain number as spectrum id is an index.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO, cast
@@ -31,13 +31,20 @@ import pyarrow.parquet as pq
 from tinynovo.errors import InputError
 from tinynovo.mzml import read_mzml, read_mzxml
 from tinynovo.peaklists import number, read_mgf, read_parquet
-from tinynovo.peptide import PSM, Peptide, UnknownResidueError
+from tinynovo.peptide import Peptide, UnknownResidueError
+from tinynovo.pin import pin_rows
+from tinynovo.psm import PSM
 from tinynovo.spectrum import Spectrum
 
 MZTAB_COLUMNS = {
     "sequence": "opt_global_cv_MS:1003169_proforma_peptidoform_sequence",
     "score": "search_engine_score[1]",
     "aa_scores": "opt_ms_run[1]_aa_scores",
+    "aa_support": "opt_global_aa_support",
+    "ambiguity": "opt_global_ambiguity",
+    "alternatives": "opt_global_alternatives",
+    "posterior_error": "opt_global_posterior_error",
+    "q_value": "opt_global_cv_MS:1002354_PSM-level_q-value",
     "rank": "opt_global_rank",
     "precursor_mz": "exp_mass_to_charge",
     "precursor_charge": "charge",
@@ -48,6 +55,8 @@ MZTAB_COLUMNS = {
     "ion_mobility": "opt_global_ion_mobility",
     "scan": "opt_global_scan",
     "title": "opt_global_title",
+    "accessions": "opt_global_accessions",
+    "reason_code": "opt_global_reason_code",
     "reason": "opt_global_reason",
 }
 """What mzTab calls the columns of our tables."""
@@ -133,7 +142,7 @@ READERS: dict[str, Callable[[Path], Iterator[Spectrum]]] = {
 
 
 def read_predictions(path: str | Path) -> Iterator[PSM]:
-    """PSMs of a file of predictions of this or another tool: mzTab, CSV, TSV or Parquet.
+    """PSMs of a file of predictions of this or another tool: mzTab, CSV, TSV, Parquet or pin.
 
     A row without a peptide, or with a reason for having none, is a PSM without one. One whose
     peptide holds a residue that the residue table lacks has a score, but no peptide. Where rows
@@ -173,6 +182,9 @@ def _rows(path: Path) -> Iterator[_Row]:
     with path.open(encoding="utf-8-sig", newline="") as lines:
         first = lines.readline()
         lines.seek(0)
+        if path.suffix.lower() == ".pin":
+            yield from pin_rows(path, lines)
+            return
         if path.suffix.lower() == ".mztab" or first[:4] in ("MTD\t", "COM\t"):
             yield from _mztab_rows(path, lines)
             return
@@ -216,6 +228,7 @@ def _mztab_row(cells: Mapping[str, str], files: Mapping[str, str]) -> _Row:
     run, _, name = cells.get("spectra_ref", "").split("|")[0].partition(":")
     row |= {"file": files.get(run, ""), "spectrum_id": name or "no spectra_ref"}
     row["aa_scores"] = row["aa_scores"] or cells.get("opt_global_aa_scores")
+    row["accessions"] = row["accessions"] or cells.get("accession")
     if not row["sequence"] and cells.get("sequence"):
         row["sequence"] = _modified(cells["sequence"], cells.get("modifications", ""))
     return row
@@ -255,6 +268,11 @@ def _psm(row: _Row, rank: int) -> PSM:
         peptide=peptide,
         score=number(row, "score") if text else None,
         residue_scores=_residue_scores(row.get("aa_scores"), peptide) if peptide else (),
+        support=tuple(int(one) for one in _listed(row.get("aa_support"), ",")),
+        ambiguous=row.get("ambiguity") or "",
+        alternatives=row.get("alternatives") or "",
+        accessions=tuple(_listed(row.get("accessions"), ";")),
+        q_value=number(row, "q_value"),
         rank=_whole(row, "rank") or rank,
         precursor_mz=number(row, "precursor_mz"),
         precursor_charge=_whole(row, "precursor_charge"),
@@ -265,6 +283,7 @@ def _psm(row: _Row, rank: int) -> PSM:
         scan=int(scan[1]) if scan else _whole(row, "scan"),
         retention_time=number(row, "retention_time"),
         ion_mobility=number(row, "ion_mobility"),
+        reason_code=row.get("reason_code") or "",
         reason=reason,
     )
 
@@ -274,10 +293,14 @@ def _whole(row: _Row, name: str) -> int | None:
     return None if value is None else int(value)
 
 
+def _listed(cell: Any, comma: str) -> Sequence[Any]:
+    """The items of a list that may be spelled as a text."""
+    return cell.split(comma) if isinstance(cell, str) and cell else cell or ()
+
+
 def _residue_scores(cell: Any, peptide: Peptide) -> tuple[float, ...]:
     """One score a residue; that of an N-terminal modification is left out."""
-    parts = cell.split(",") if isinstance(cell, str) and cell else cell or ()
-    scores = tuple(float(part) for part in parts)
+    scores = tuple(float(part) for part in _listed(cell, ","))
     if len(scores) == len(peptide.tokens):
         scores = scores[len(peptide.tokens) - len(peptide) :]
     if scores and len(scores) != len(peptide):

@@ -47,8 +47,8 @@ class Recursive(Protocol[M, E]):
     def start(self, answer: Tensor) -> tuple[Tensor, Tensor]:
         """First y and z of an answer."""
 
-    def evidence(self, answer: Tensor, memory: M) -> E:
-        """Lay an answer on what is known."""
+    def evidence(self, answer: Tensor, memory: M, *, judged: bool = False) -> E:
+        """Lay an answer on what is known, to refine it or only to judge it."""
 
     def network(self, x: Tensor, memory: M) -> Tensor:
         """The tiny network f."""
@@ -111,6 +111,24 @@ def cycle(model: Recursive[M, E], state: State, memory: M, latent_updates: int) 
     halt, residues = model.verdict(z, evidence)
     new = State(model.settle(logits), y.detach(), z.detach())
     return Step(state.answer, halt, residues, logits, evidence, new)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict(Generic[E]):
+    """What `judge` says: halt logit [N], residue logits [N, S], evidence of the answer."""
+
+    halt: Tensor
+    residues: Tensor
+    evidence: E
+
+
+def judge(model: Recursive[M, E], answer: Tensor, memory: M, latent_updates: int) -> Verdict[E]:
+    """Whether an answer is right: a first cycle that ends before a new answer is read."""
+    evidence = model.evidence(answer, memory, judged=True)
+    y, z = model.start(answer)
+    for _ in range(latent_updates):
+        z = model.network(evidence.x + y + z, memory)
+    return Verdict(*model.verdict(z, evidence), evidence)
 
 
 def supervision_step(

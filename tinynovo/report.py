@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +18,20 @@ from numpy.typing import NDArray
 
 from tinynovo import __version__
 from tinynovo.annotation import TOLERANCE_PPM, TOLERANCE_TH, annotate, bond
-from tinynovo.drawing import COLOURS, QUIET, bars, figure, image, need_libraries, write_page
+from tinynovo.drawing import (
+    COLOURS,
+    QUIET,
+    bars,
+    figure,
+    image,
+    need_libraries,
+    reliability,
+    write_page,
+)
 from tinynovo.errors import InputError
 from tinynovo.evaluation import match
-from tinynovo.peptide import PSM, Fragment, Peptide
+from tinynovo.peptide import Fragment, Peptide
+from tinynovo.psm import PSM
 from tinynovo.spectrum import Spectrum
 
 BEST = 4
@@ -47,6 +59,11 @@ class Example:
         """The score, 0 where the PSM has none."""
         return self.psm.score or 0.0
 
+    @cached_property
+    def lot(self) -> bytes:
+        """A hash of the spectrum's place: who is drawn does not depend on the order."""
+        return blake2b(f"{self.psm.file}\n{self.psm.index}".encode(), digest_size=8).digest()
+
 
 @dataclass(eq=False)
 class Findings:
@@ -60,8 +77,12 @@ class Findings:
     labelled, exact, published : int
         Spectra with a readable label, and answers that are it: the same residues, I = L, or all
         residues matching by the published rule.
+    expected : float
+        Answers expected to be right: the sum of their scores.
+    judged : list of (float, bool)
+        Score of each answer to a labelled spectrum, and whether it is right by the published rule.
     best, sample : list of Example
-        Those of the highest scores, and some by chance.
+        Those of the highest scores, and some by chance: those whose lots are lowest.
 
     Raises
     ------
@@ -77,12 +98,13 @@ class Findings:
     labelled: int = 0
     exact: int = 0
     published: int = 0
+    expected: float = 0.0
+    judged: list[tuple[float, bool]] = field(default_factory=list)
     best: list[Example] = field(default_factory=list)
     sample: list[Example] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         need_libraries()
-        self._random = np.random.default_rng(0)
         self._waiting: dict[tuple[str, int], Spectrum] = {}
 
     def watch(self, spectra: Iterable[Spectrum]) -> Iterator[Spectrum]:
@@ -106,21 +128,37 @@ class Findings:
         self.answered += 1
         right = None if truth is None else truth == psm.peptide
         self.exact += right is True
-        self.published += truth is not None and all(match(truth, psm.peptide))
+        published = truth is not None and all(match(truth, psm.peptide))
+        self.published += published
         self.lengths[len(psm.peptide)] += 1
         if psm.score is not None:
+            self.expected += psm.score
+            if truth is not None:
+                self.judged.append((psm.score, published))
             self.scores[min(int(psm.score * SCORE_BINS), SCORE_BINS - 1)] += 1
         if psm.error_ppm is not None:
             self.errors[round(psm.error_ppm)] += 1
-        self._keep(Example(psm, spectrum, truth, right))
+        example = Example(psm, spectrum, truth, right)
+        self._keep([example], [example])
 
-    def _keep(self, example: Example) -> None:
-        """Keep an example if it is among the best, and by chance (reservoir sampling)."""
-        self.best = sorted([*self.best, example], key=lambda e: -e.score)[:BEST]
-        if len(self.sample) < SAMPLE:
-            self.sample.append(example)
-        elif (place := int(self._random.integers(self.answered))) < SAMPLE:
-            self.sample[place] = example
+    def merge(self, other: Findings) -> None:
+        """Take over what was noted of other spectra; in any order, the same comes out."""
+        self.spectra += other.spectra
+        self.answered += other.answered
+        self.scores += other.scores
+        self.lengths += other.lengths
+        self.errors += other.errors
+        self.labelled += other.labelled
+        self.exact += other.exact
+        self.published += other.published
+        self.expected += other.expected
+        self.judged += other.judged
+        self._keep(other.best, other.sample)
+
+    def _keep(self, best: Sequence[Example], sample: Sequence[Example]) -> None:
+        """Keep examples if they are among the best, and by lot."""
+        self.best = sorted([*self.best, *best], key=lambda e: (-e.score, e.lot))[:BEST]
+        self.sample = sorted([*self.sample, *sample], key=lambda e: e.lot)[:SAMPLE]
 
     @property
     def middling(self) -> list[Example]:
@@ -153,11 +191,11 @@ def write_report(
     path : Path
     findings : Findings
     reasons : Counter
-        Why spectra have no peptide, and how many.
+        How many spectra have no peptide in the output, by `ReasonCode`.
     files : sequence of str
         The files that were sequenced.
     settings : mapping
-        The resolved configuration.
+        The resolved configuration; with ``fdr`` among it, the page says how many peptides met it.
 
     Raises
     ------
@@ -183,7 +221,7 @@ def write_report(
 
 
 def _histograms(findings: Findings) -> list[dict[str, str]]:
-    """The three distributions, as images with a title and a description."""
+    """The distributions, and how true scores are, as images with a title and a description."""
     scores = {(bin + 0.5) / SCORE_BINS: n for bin, n in findings.scores.items()}
     drawn = []
     for title, axis, counts, width in (
@@ -192,8 +230,13 @@ def _histograms(findings: Findings) -> list[dict[str, str]]:
         ("Length", "residues", findings.lengths, 1.0),
     ):
         if counts:
-            drawing = image(bars(axis, counts, width))
+            drawing = image(bars(axis, dict(sorted(counts.items())), width))
             drawn.append({"title": title, "image": drawing, "about": f"{title} of all answers"})
+    if findings.judged:
+        sure, right = np.array(sorted(findings.judged)).T
+        drawing = image(reliability(sure, right.astype(bool)))
+        about = "Share of right answers over the score, by label"
+        drawn.append({"title": "Reliability", "image": drawing, "about": about})
     return drawn
 
 

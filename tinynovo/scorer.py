@@ -8,21 +8,25 @@ Axes: B spectra, S slots (or beams), V candidate tokens, E embedding.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tinynovo import kernels
+from tinynovo.cuts import CUT_FEATURES, GLOBALS
 from tinynovo.evidence import (
-    CUT_FEATURES,
-    GLOBALS,
     EvidenceOptions,
     PeakTable,
+    closing_slack,
+    compiled,
     cut_features,
     cut_support,
+    window,
 )
+from tinynovo.kernels import Layer
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
-
-CLOSED = 10_000
-"""Micro-dalton within which a remaining mass counts as none, beside 25 ppm of the whole."""
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
 _SIDE_FEATURES = 10
@@ -56,9 +60,73 @@ def _side_features(
     )
 
 
-def closing_slack(residue_mass: Tensor) -> Tensor:
-    """Micro-dalton by which the last cut may miss the precursor: int64, shape of the input."""
-    return (residue_mass.to(torch.float32) * 25e-6).to(torch.int64) + CLOSED
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """Anchors [Q]: the spectrum of each, its cut, and the two tokens [Q, 2] passed before it."""
+
+    row: Tensor
+    anchor: Tensor
+    past: Tensor
+
+
+def _key(row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
+    """One number for all that an anchor is: int64 [Q]."""
+    place = (row << 36) | (anchor.clamp(-_OFFSET, _OFFSET - 1) + _OFFSET)
+    return ((((place << 5) | past[..., 0]) << 5) | past[..., 1]).flatten()
+
+
+def _unlike(row: Tensor, anchor: Tensor, past: Tensor) -> tuple[Anchors, Tensor]:
+    """Each anchor once, and where each of those given stands among them."""
+    key, where = torch.unique(_key(row, anchor, past), return_inverse=True)
+    past = torch.stack([(key >> 5) & 31, key & 31], -1)
+    unlike = Anchors(key >> 46, ((key >> 10) & ((1 << 36) - 1)) - _OFFSET, past)
+    return unlike, where.view(anchor.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """Cuts [K] of candidates: their spectra, micro-dalton, and micro-dalton beyond them."""
+
+    row: Tensor
+    cut: Tensor
+    remaining: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Candidates [K]: anchor, token, embedding [K, E] and logit."""
+
+    query: Tensor
+    token: Tensor
+    embedding: Tensor
+    logit: Tensor
+
+    def logits(self, anchors: int) -> Tensor:
+        """Logits [Q, V] of as many anchors, a large negative number for what was not asked."""
+        out = self.logit.new_full((anchors, VOCABULARY), -1e4)
+        return out.index_put((self.query, self.token), self.logit)
+
+
+class Memo:
+    """What a scorer said of the anchors of a table: logits float32 [anchors, V], and where."""
+
+    def __init__(self) -> None:
+        self.values = torch.empty(0, VOCABULARY)
+        self._keys = np.full(1 << 12, -1)
+        self._numbers = np.zeros(1 << 12, np.int64)
+
+    def places(self, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the values of keys [Q], and which of the keys are new: `add` theirs at once."""
+        known = self.values.shape[0]
+        size = 1 << (2 * (known + key.numel())).bit_length()
+        if size > self._keys.size:
+            self._keys, self._numbers = kernels.roomier(self._keys, self._numbers, size)
+        where, fresh = kernels.numbered(self._keys, self._numbers, key.numpy(), known)
+        return torch.from_numpy(where), torch.from_numpy(fresh)
+
+    def add(self, values: Tensor) -> None:
+        """Values of new keys, in their order."""
+        self.values = torch.cat([self.values, values])
 
 
 class DirectedScorer(nn.Module):
@@ -83,85 +151,156 @@ class DirectedScorer(nn.Module):
         self.third = nn.Linear(width // 2, options.embedding)
         self.score = nn.Linear(options.embedding, 1)
 
-    def forward(self, table: PeakTable, anchor: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Embedding and logit of every candidate.
 
         Parameters
         ----------
         table : PeakTable
-        anchor : int64 [B, S]
+        row : int64 [...]
+            The spectrum of each anchor.
+        anchor : int64 [...]
             Cut where the candidate begins (forwards) or ends (backwards), micro-dalton.
-        past : int64 [B, S, 2]
+        past : int64 [..., 2]
             The two tokens passed last, nearest first; PAD where there is none.
 
         Returns
         -------
-        embedding : float32 [B, S, V, E]
-        logits : float32 [B, S, V]
+        embedding : float32 [..., V, E]
+            Zero for candidates that do not fit.
+        logits : float32 [..., V]
             Candidates that do not fit are at a large negative number.
         """
-        rows = torch.arange(anchor.shape[0], device=anchor.device)[:, None].expand_as(anchor)
-        place = (rows << 36) | (anchor.clamp(-_OFFSET, _OFFSET - 1) + _OFFSET)
-        key = (((place << 5) | past[..., 0]) << 5) | past[..., 1]
-        key, where = torch.unique(key, return_inverse=True)
-        past = torch.stack([(key >> 5) & 31, key & 31], -1)
-        row, anchor = key >> 46, ((key >> 10) & ((1 << 36) - 1)) - _OFFSET
-        embedding, logits = self.candidates(table, row, anchor, past)
+        asked, where = _unlike(row, anchor, past)
+        found = self._found(table, asked, *self._fitting(table, asked))
+        logits = found.logits(asked.row.shape[0])
+        embedding = found.embedding.new_zeros(*logits.shape, found.embedding.shape[-1])
+        embedding = embedding.index_put((found.query, found.token), found.embedding)
         return embedding[where], logits[where]
 
-    def candidates(
-        self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The same for a flat list of anchors, each put to one spectrum.
+    def logits(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
+        """The logits alone: float32 [..., V].
 
-        ``row`` and ``anchor`` are int64 [Q], ``past`` int64 [Q, 2]; returns [Q, V, E] and [Q, V].
-        Only candidates that fit are looked up: the embedding of all others is zero.
+        Where the kernels work, what was asked of a table before is remembered.
         """
-        mass = token_masses(anchor.device)
-        cut = anchor[:, None] + (mass if self.forwards else -mass)
-        total = table.batch.residue_mass[row]
-        remaining = (total[:, None] - cut) if self.forwards else cut
-        fits = self.allowed(table, row, anchor, remaining)
-        query, token = fits.nonzero(as_tuple=True)
-        spectrum, cut, remaining = row[query], cut[fits], remaining[fits]
-        at_cut = cut_features(table, spectrum, cut, self.options)
-        side = _side_features(table, spectrum, token, cut, remaining, self.forwards)
-        hidden = self.first(torch.cat([at_cut, side], -1))
-        hidden = hidden + self._context(table, row, anchor, past)[query]
-        hidden = nn.functional.gelu(hidden + self.candidate(token))
+        if not compiled(table.features):
+            asked, where = _unlike(row, anchor, past)
+            found = self._found(table, asked, *self._fitting(table, asked))
+            return found.logits(asked.row.shape[0])[where]
+        memo: Memo = table.memos.setdefault(self, Memo())
+        where, fresh = memo.places(_key(row, anchor, past))
+        if fresh.numel():
+            asked = Anchors(row.flatten()[fresh], anchor.flatten()[fresh], past.view(-1, 2)[fresh])
+            found = self._found(table, asked, *self._fitting(table, asked))
+            memo.add(found.logits(fresh.numel()))
+        return memo.values[where.view(anchor.shape)]
+
+    def embedding(
+        self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor, token: Tensor
+    ) -> Tensor:
+        """Embedding of one token at each anchor, float32 [..., E]; zero where it does not fit."""
+        asked = Anchors(row.flatten(), anchor.flatten(), past.view(-1, 2))
+        query, tokens = torch.arange(token.numel(), device=token.device), token.flatten()
+        fits = self._fits(table, asked, query, tokens)
+        found = self._found(table, asked, query[fits], tokens[fits]).embedding
+        out = found.new_zeros(token.numel(), found.shape[-1]).index_put((query[fits],), found)
+        return out.view(*token.shape, -1)
+
+    def _cut(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> _Cut:
+        """The cuts of candidates [K], and what then remains."""
+        mass = token_masses(query.device)[token]
+        row = asked.row[query]
+        cut = asked.anchor[query] + (mass if self.forwards else -mass)
+        remaining = table.batch.residue_mass[row] - cut if self.forwards else cut
+        return _Cut(row, cut, remaining)
+
+    def _layer(self, layer: nn.Linear) -> Layer:
+        """A first layer for the kernels."""
+        return Layer(
+            layer.weight.T.contiguous().numpy(),
+            self.forwards,
+            window(self.options),
+            _LIGHTEST,
+        )
+
+    def _fitting(self, table: PeakTable, asked: Anchors) -> tuple[Tensor, Tensor]:
+        """Anchor and token of all candidates that fit: int64 [K] each."""
+        if compiled(table.features):
+            layer = self._layer(self.first)
+            found = kernels.fitting(layer, table.ground, asked.row.numpy(), asked.anchor.numpy())
+            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        every = torch.ones(
+            asked.row.shape[0], VOCABULARY, dtype=torch.bool, device=asked.row.device
+        )
+        query, token = every.nonzero(as_tuple=True)
+        fits = self._fits(table, asked, query, token)
+        return query[fits], token[fits]
+
+    def _found(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> _Found:
+        """Embedding and logit of candidates [K]."""
+        hidden = nn.functional.gelu(self._first(table, asked, query, token))
         hidden = nn.functional.gelu(self.second(hidden))
         found = self.third(hidden)
         logit = self.score(nn.functional.gelu(found)).squeeze(-1)
-        place = (query, token)
-        embedding = found.new_zeros(*fits.shape, found.shape[-1]).index_put(place, found)
-        logits = logit.new_full(fits.shape, -1e4).index_put(place, logit)
-        return embedding, logits
+        return _Found(query, token, found, logit)
 
-    def _context(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
-        """What is known of an anchor, for all its candidates: [Q, hidden]."""
-        place = anchor.to(torch.float32) * 1e-9
-        whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
-        where = torch.stack([place, whole - place, place / whole], -1)
-        at_anchor = cut_features(table, row, anchor, self.options)
-        context: Tensor = self.context(torch.cat([at_anchor, table.globals[row], where], -1))
-        offset = torch.tensor([0, VOCABULARY], device=past.device)
-        history: Tensor = self.past(past + offset).sum(-2)
+    def _first(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
+        """The first layer of candidates: [K, hidden]."""
+        context = self._context(table, asked)
+        if compiled(table.features):
+            out = context.new_empty(query.shape[0], context.shape[1])
+            kernels.candidate_rows(
+                out.numpy(),
+                self._layer(self.first),
+                context.numpy(),
+                (self.candidate.weight + self.first.bias).numpy(),
+                table.ground,
+                *(part.numpy() for part in (asked.row, asked.anchor, query, token)),
+            )
+            return out
+        at = self._cut(table, asked, query, token)
+        at_cut = cut_features(table, at.row, at.cut, self.options)
+        side = _side_features(table, at.row, token, at.cut, at.remaining, self.forwards)
+        first: Tensor = self.first(torch.cat([at_cut, side], -1))
+        named: Tensor = self.candidate(token)
+        return first + context[query] + named
+
+    def _context(self, table: PeakTable, asked: Anchors) -> Tensor:
+        """What is known of anchors, for all their candidates: [Q, hidden]."""
+        row, anchor = asked.row, asked.anchor
+        layer, *rest = self.context
+        assert isinstance(layer, nn.Linear)
+        if compiled(table.features):
+            first = layer.bias.repeat(row.shape[0], 1)
+            told = (table.ground, row.numpy(), anchor.numpy())
+            kernels.anchor_rows(first.numpy(), self._layer(layer), *told)
+        else:
+            place = anchor.to(torch.float32) * 1e-9
+            whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
+            where = torch.stack([place, whole - place, place / whole], -1)
+            at_anchor = cut_features(table, row, anchor, self.options)
+            first = layer(torch.cat([at_anchor, table.globals[row], where], -1))
+        context: Tensor = nn.Sequential(*rest)(first)
+        offset = torch.tensor([0, VOCABULARY], device=row.device)
+        history: Tensor = self.past(asked.past + offset).sum(-2)
         return context + history
 
-    def allowed(self, table: PeakTable, row: Tensor, anchor: Tensor, remaining: Tensor) -> Tensor:
-        """Which candidates fit the precursor and their place: bool [Q, V]."""
-        slack = closing_slack(table.batch.residue_mass[row])[:, None]
-        modification = n_terminal_tokens(anchor.device)
-        closes = remaining.abs() <= slack
-        fits = closes | (remaining >= _LIGHTEST - slack)
+    def _fits(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
+        """Which candidates fit the precursor and their place: bool [K]."""
+        at = self._cut(table, asked, query, token)
+        slack = closing_slack(table.batch.residue_mass[at.row])
+        modifications = n_terminal_tokens(query.device)
+        closes = at.remaining.abs() <= slack
+        fits = closes | (at.remaining >= _LIGHTEST - slack)
         if self.forwards:
-            fits = torch.where(modification, (anchor == 0)[:, None], fits)
+            first = asked.anchor[query] == 0
         else:
-            for token in modification.nonzero().flatten().tolist():
-                fits |= (remaining - token_masses(anchor.device)[token]).abs() <= slack
-            fits = torch.where(modification, closes, fits)
-        fits[:, PAD] = False
-        return fits
+            for mass in token_masses(query.device)[modifications].tolist():
+                fits |= (at.remaining - mass).abs() <= slack
+            first = closes
+        return torch.where(modifications[token], first, fits) & (token != PAD)
 
 
 class EvidenceScorer(nn.Module):
@@ -173,29 +312,52 @@ class EvidenceScorer(nn.Module):
         self.forwards = DirectedScorer(options, forwards=True)
         self.backwards = DirectedScorer(options, forwards=False)
 
-    def forward(self, table: PeakTable, answer: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        self, table: PeakTable, row: Tensor, answer: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Both scorers at the anchors that an answer gives.
 
         Parameters
         ----------
         table : PeakTable
+        row : int64 [N]
+            The spectrum of each answer.
         answer : int64 [N, S]
-            Token ids, padded; N a multiple of B, the answers of a spectrum one after another.
+            Token ids, padded.
 
         Returns
         -------
         embedding, logits, embedding, logits
             Forwards, then backwards: [N, S, V, E] and [N, S, V].
         """
-        rows, shape = table.batch.mz.shape[0], answer.shape
-        mass = table.batch.residue_mass.repeat_interleave(shape[0] // rows)
-        found: list[Tensor] = []
-        left, right = anchors(answer, mass)
-        for one, anchor, side in ((self.forwards, left, -1), (self.backwards, right, 1)):
-            past = neighbours(answer, side).view(rows, -1, 2)
-            embedding, logits = one(table, anchor.view(rows, -1), past)
-            found += [embedding.view(*shape, VOCABULARY, -1), logits.view(*shape, VOCABULARY)]
-        return found[0], found[1], found[2], found[3]
+        one, two = self._places(table, row, answer)
+        return *self.forwards(table, *one), *self.backwards(table, *two)
+
+    def glance(
+        self, table: PeakTable, row: Tensor, answer: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The same, with the embeddings of the answer's own tokens only: [N, S, E]."""
+        one, two = self._places(table, row, answer)
+        return (
+            self.forwards.embedding(table, *one, answer),
+            self.forwards.logits(table, *one),
+            self.backwards.embedding(table, *two, answer),
+            self.backwards.logits(table, *two),
+        )
+
+    def logits(self, table: PeakTable, row: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of both alone: [N, S, V]."""
+        one, two = self._places(table, row, answer)
+        return self.forwards.logits(table, *one), self.backwards.logits(table, *two)
+
+    @staticmethod
+    def _places(
+        table: PeakTable, row: Tensor, answer: Tensor
+    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+        """Rows, anchors and tokens passed at every slot of answers, forwards and backwards."""
+        left, right = anchors(answer, table.batch.residue_mass[row])
+        rows = row[:, None].expand_as(answer)
+        return (rows, left, neighbours(answer, -1)), (rows, right, neighbours(answer, 1))
 
 
 def anchors(answer: Tensor, residue_mass: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,15 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from tinynovo.masses import ISOTOPE_SPACING, WATER, neutral_mass, to_udalton, udalton
+from tinynovo.reasons import Reason, ReasonCode
 
 _LIGHTEST, _HEAVIEST = 100.0, 20_000.0
 """Da: beyond these a precursor is no peptide's, and would cost memory without end."""
+
+_WHOLE = 2**63
+"""What the whole numbers of tables end before."""
+
+NO_CHARGE = Reason(ReasonCode.NO_CHARGE, "no precursor charge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +47,11 @@ class Spectrum:
         As far as the file says.
     peptide : str
         The label of a labelled file as written there (ProForma in our Parquet), else empty.
+
+    Raises
+    ------
+    ValueError
+        For a charge or scan that no table can hold.
     """
 
     mz: NDArray[np.float64]
@@ -55,6 +66,11 @@ class Spectrum:
     retention_time: float | None = None
     ion_mobility: float | None = None
     peptide: str = ""
+
+    def __post_init__(self) -> None:
+        for name, value in (("charge", self.precursor_charge), ("scan", self.scan)):
+            if value is not None and abs(value) >= _WHOLE:
+                raise ValueError(f"{name} {value} is beyond 64 bits")
 
 
 class Preprocessing(BaseModel):
@@ -104,8 +120,8 @@ class Peaks:
 
 def preprocess(
     spectrum: Spectrum, options: Preprocessing, charge: int | None = None
-) -> Peaks | str:
-    """Clean one spectrum, or say in a few words why it cannot be sequenced.
+) -> Peaks | Reason:
+    """Clean one spectrum, or say why it cannot be sequenced.
 
     The order: finite m/z and positive finite intensity; m/z range; precursor removed; relative
     intensity; most intense peaks; square root, base peak to 1; ascending micro-Th.
@@ -119,19 +135,21 @@ def preprocess(
 
     Returns
     -------
-    Peaks or str
-        The reason, where there is one; bad input is never an exception here.
+    Peaks or Reason
+        Bad input is never an exception here.
     """
     charge = charge or spectrum.precursor_charge
     if spectrum.precursor_mz is None or not np.isfinite(spectrum.precursor_mz):
-        return "no precursor m/z"
+        return Reason(ReasonCode.NO_PRECURSOR_MZ, "no precursor m/z")
     if charge is None:
-        return "no precursor charge"
+        return NO_CHARGE
     if not 1 <= charge <= options.max_charge:
-        return f"precursor charge {charge} outside 1..{options.max_charge}"
+        text = f"precursor charge {charge} outside 1..{options.max_charge}"
+        return Reason(ReasonCode.CHARGE_OUT_OF_RANGE, text)
     mass = neutral_mass(spectrum.precursor_mz, charge)
     if not _LIGHTEST <= mass <= _HEAVIEST:
-        return f"precursor mass {mass:.1f} Da is no peptide's"
+        text = f"precursor mass {mass:.1f} Da is no peptide's"
+        return Reason(ReasonCode.MASS_OUT_OF_RANGE, text)
     mz, intensity = np.asarray(spectrum.mz, np.float64), np.asarray(spectrum.intensity, np.float64)
     keep = np.isfinite(mz) & np.isfinite(intensity) & (intensity > 0)
     keep &= (mz >= options.min_mz) & (mz <= options.max_mz)
@@ -142,7 +160,8 @@ def preprocess(
         keep = intensity >= options.min_intensity * intensity.max()
         mz, intensity = mz[keep], intensity[keep]
     if mz.size < options.min_peaks:
-        return f"{mz.size} usable peaks, fewer than {options.min_peaks}"
+        text = f"{mz.size} usable peaks, fewer than {options.min_peaks}"
+        return Reason(ReasonCode.TOO_FEW_PEAKS, text)
     strongest = np.sort(np.argsort(-intensity, kind="stable")[: options.max_peaks])
     mz, intensity = mz[strongest], intensity[strongest]
     order = np.argsort(mz, kind="stable")

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tinynovo.cuts import FAR
 from tinynovo.errors import InputError
 from tinynovo.masses import residue_table
 from tinynovo.peptide import Peptide
@@ -30,9 +31,6 @@ VOCABULARY = len(TOKENS)
 _IDS = {token: index for index, token in enumerate(TOKENS)}
 _TOTALS = [0, *(residue.total for residue in residue_table().values())]
 _N_TERMINAL = [False, *(residue.n_terminal for residue in residue_table().values())]
-
-FAR = 1 << 40
-"""m/z in micro-Th of the padding of the peak axis: beyond every ion."""
 
 
 def token_masses(device: torch.device | None = None) -> Tensor:

@@ -28,7 +28,7 @@ from tinynovo.mixture import mix
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import Figures
 from tinynovo.runs import OPTIONS, WEIGHTS, write_trials
-from tinynovo.sequencing import find_device
+from tinynovo.solving import find_device
 from tinynovo.stages import STAGES, TrainingOptions
 
 STATE = "tinynovo-training-1"

@@ -19,12 +19,13 @@ from torch import Tensor
 
 from tinynovo.corpus import Corpus
 from tinynovo.decoding import BeamOptions, draft
+from tinynovo.evidence import closing_slack
 from tinynovo.losses import cross_entropy, same_mass
 from tinynovo.model import Memory, Tinynovo
 from tinynovo.objectives import Figures, answer_figures, mass_error
+from tinynovo.permitted import Permitted
 from tinynovo.recursion import RecursionOptions, solve
 from tinynovo.runs import Sample, Trial
-from tinynovo.scorer import closing_slack
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, decode
 
 _BATCH = 32
@@ -121,11 +122,10 @@ def _solved(
 
 
 def _drafts(model: Tinynovo, memory: Memory, slots: int) -> Tensor:
-    banned = torch.zeros(VOCABULARY, dtype=torch.bool, device=memory.table.batch.mz.device)
-    banned[PAD] = True
+    permitted = Permitted.by({}, memory.table.batch.mz.device)
     window = closing_slack(memory.table.batch.residue_mass)
     beam = _BEAM.model_copy(update={"max_slots": slots})
-    return draft(model.scorer, memory.table, beam, banned, window).tokens[:, 0]
+    return draft(model.scorer, memory.table, beam, permitted, window).tokens[:, 0]
 
 
 def _joined(parts: tuple[_Seen, ...], sizes: list[int]) -> _Seen:
