@@ -15,12 +15,13 @@ import torch
 from common import DATA, FILES, Labelled, Results, about, arguments, told
 
 from tinynovo import __version__, config
+from tinynovo.comparing import evaluate_files
 from tinynovo.evaluation import DEFINITIONS, Metrics, evaluate
-from tinynovo.journeys import evaluate_files
 from tinynovo.options import SequencingOptions
-from tinynovo.peptide import PSM, Peptide, fragments
+from tinynovo.peptide import Peptide, fragments
+from tinynovo.psm import PSM
 from tinynovo.sequencing import Sequencer
-from tinynovo.spectrum import Preprocessing, Spectrum, preprocess
+from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 
 STRATEGIES = ("draft", "empty", "full")
 
@@ -88,7 +89,7 @@ def compared(labelled: Labelled, psms: list[PSM]) -> Metrics:
 def cuts_unseen(spectrum: Spectrum, peptide: Peptide) -> str:
     """How many bonds of the true peptide, beside the first, show no b or y ion, 1+ or 2+."""
     peaks = preprocess(spectrum, Preprocessing(min_peaks=1), spectrum.precursor_charge)
-    mz = np.array([-1e3, 1e6]) if isinstance(peaks, str) else peaks.mz * 1e-6
+    mz = peaks.mz * 1e-6 if isinstance(peaks, Peaks) else np.array([-1e3, 1e6])
     seen = np.zeros(len(peptide) + 1, bool)
     for ion in fragments(peptide, charges=(1, 2)):
         found = np.abs(mz - ion.mz).min() <= ion.mz * 12e-6 + 0.008

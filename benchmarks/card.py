@@ -6,7 +6,6 @@ fails when the pages are stale. Without results there is no card.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,14 +18,15 @@ from tinynovo.masses import residue_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-NAMES = ("accuracy", "effort", "refinement", "speed")
+NAMES = ("accuracy", "effort", "refinement", "phospho", "speed")
+PEERS = RESULTS / "peers.json"
 README, CARD = ROOT / "README.md", ROOT / "model-card.md"
 BLOCK = re.compile(r"(<!-- figures:start -->\n).*?(<!-- figures:end -->)", re.DOTALL)
 
 STRATEGIES = {
     "draft": "beam draft alone",
     "empty": "loop from an empty answer",
-    "full": "loop from the draft, with judging (the default)",
+    "full": "the best drafts, judged (the default)",
 }
 FILES = {
     "labelfree_hcd_valid": "label-free; human, yeast and others, Orbitrap HCD, four laboratories",
@@ -66,15 +66,16 @@ def pages() -> dict[Path, str]:
         raise ValueError(f"no results of {', '.join(missing)}: run make figures")
     results: Results = {name: json.loads(path.read_text("utf-8")) for name, path in found.items()}
     weights = checkpoint.default_path()
-    check_weights(results, hashlib.sha256(weights.read_bytes()).hexdigest())
+    check_weights(results, checkpoint.fingerprint(weights))
     block = summary(results)
-    card = model_card(results, checkpoint.load().frozen, weights.stat().st_size)
+    others = json.loads(PEERS.read_text("utf-8")) if PEERS.exists() else {"tools": {}}
+    card = model_card(results, checkpoint.load().frozen, weights.stat().st_size, others)
     return {README: BLOCK.sub(lambda m: m[1] + block + m[2], readme), CARD: card}
 
 
 def check_weights(results: Results, sha256: str) -> None:
     """Refuse results of other weights."""
-    stale = [name for name, r in results.items() if r["about"]["weights_sha256"] != sha256]
+    stale = [name for name, r in results.items() if r["about"]["tensors_sha256"] != sha256]
     if stale:
         raise ValueError(f"results of other weights: {', '.join(stale)}: run make figures")
 
@@ -114,7 +115,7 @@ def speed_line(speed: Mapping[str, Any]) -> str:
     return f"{' and '.join(each)} of an {speed['about']['machine']}, at most {memory:,.0f} MB."
 
 
-def model_card(results: Results, frozen: Frozen, size: int) -> str:
+def model_card(results: Results, frozen: Frozen, size: int, others: Mapping[str, Any]) -> str:
     """The whole card."""
     parts: list[Iterable[str]] = [
         [
@@ -129,7 +130,9 @@ def model_card(results: Results, frozen: Frozen, size: int) -> str:
         accuracy(results["accuracy"]),
         effort(results["effort"]),
         refinement(results["refinement"]),
+        phospho(results["phospho"]),
         throughput(results["speed"]),
+        peers(others),
     ]
     return "\n".join(line for part in parts for line in (*part, "")).rstrip() + "\n"
 
@@ -208,7 +211,8 @@ not trusted; and as a second opinion beside a database search.
 - Only the residues and modifications listed above; cysteine without a tag is unmodified. Anything
   else is read as something else of the same mass, or not at all.
 - I and L, and other residues of equal mass, are not told apart.
-- The score ranks answers; it is no false discovery rate, and no replacement for one.
+- Scores are probabilities for spectra like those they were calibrated on; false discovery rates
+  below a few per cent have not been verified (docs/confidence.md).
 - The measured spectra of its training are human, the figures those of the files below. Other
   instruments and preparations may do worse: run `tinynovo evaluate` on labelled spectra of yours.
 - Not for clinical decisions.
@@ -309,19 +313,60 @@ def refinement(results: Mapping[str, Any]) -> list[str]:
     return [*lines, "", *commands("refinement", limit, results["about"])]
 
 
-def throughput(results: Mapping[str, Any]) -> list[str]:
-    """Speed and memory."""
+def phospho(results: Mapping[str, Any]) -> list[str]:
+    """What a phosphate costs."""
     rows = [
         [
+            kind,
+            str(found["spectra"]),
+            *cell(found, "peptide_recall", "aa_precision"),
+            *cell(found, "peptide_recall", rule="exact"),
+            str(found["placed"]),
+        ]
+        for kind, found in results["peptides"].items()
+    ]
+    header = ["", "spectra", "peptide recall", "aa precision", "recall, exact", "sequence right"]
+    return [
+        "## Phosphopeptides",
+        "",
+        "Label-free validation peptides with S, T or Y, rendered with heuristic intensities and "
+        "measured noise, as they are and with one phosphate: no measured phosphopeptide was held "
+        "back. The last column counts right sequences, wherever the phosphate was put.",
+        "",
+        *table(header, rows),
+        "",
+        *commands("phospho", "", results["about"]),
+    ]
+
+
+PEERS_TIMED = """\
+Networks of the field on the same spectra and machine, one thread, in turn with tinynovo: of the
+tools' default shape, with random weights and as many steps as right answers have residues."""
+
+
+def throughput(results: Mapping[str, Any]) -> list[str]:
+    """Speed and memory."""
+    runs = [("default", threads, found) for threads, found in results["threads"].items()]
+    efforts = results["efforts"].items()
+    runs += [(effort, "2", found) for effort, found in efforts if effort != "default"]
+    rows = [
+        [
+            effort,
             threads,
             f"{found['spectra_per_second']:.1f}",
             f"{found['first_row_seconds']:.1f}",
             f"{found['peak_memory_mb']:,.0f}",
         ]
-        for threads, found in results["threads"].items()
+        for effort, threads, found in runs
+    ]
+    others = [
+        f"- {name}'s network alone: {found['spectra_per_second']:.2g} spectra a second; the whole "
+        f"of tinynovo {found['ratio']:.0f} times as many ({found['ratio_interval'][0]:.0f} to "
+        f"{found['ratio_interval'][1]:.0f})"
+        for name, found in results["peers"].items()
     ]
     about = results["about"]
-    header = ["threads", "spectra/s", "seconds to the first row", "peak memory, MB"]
+    header = ["effort", "threads", "spectra/s", "seconds to the first row", "peak memory, MB"]
     return [
         "## Speed",
         "",
@@ -330,7 +375,43 @@ def throughput(results: Mapping[str, Any]) -> list[str]:
         "",
         *table(header, rows),
         "",
+        *([PEERS_TIMED, "", *others, ""] if others else []),
         *commands("speed", f" -n {results['spectra']}", about),
+    ]
+
+
+def peers(results: Mapping[str, Any]) -> list[str]:
+    """What architectures of the field learn from the same spectra in as much time."""
+    names = ("peptide_recall", "auc", "aa_precision")
+    rows = [
+        [
+            tool,
+            f"{found['processor_seconds']:,}",
+            described(file),
+            str(figures["spectra"]),
+            *cell(figures, *names),
+        ]
+        for tool, found in results["tools"].items()
+        for file, figures in found.items()
+        if isinstance(figures, dict) and "published" in figures
+    ]
+    if not rows:
+        return []
+    header = ["", "processor seconds", "", "spectra", "peptide recall", "auc", "aa precision"]
+    return [
+        "## Others trained on the same spectra",
+        "",
+        "Networks of Casanovo and InstaNovo in a shape of about a million parameters, trained from "
+        "nothing by their own programs on the corpus that tinynovo's scorer is trained on, in at "
+        "least as much time on one core, each asked for its one best answer; the scorer's is the "
+        "beam draft. It says what an architecture learns from little; their published weights saw "
+        "millions of spectra on many GPUs, and are no part of this.",
+        "",
+        *table(header, rows),
+        "",
+        "```sh",
+        "python benchmarks/peers.py --environments FOLDER",
+        "```",
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import platform
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 
 from tinynovo import __version__
-from tinynovo.checkpoint import default_path
+from tinynovo.checkpoint import default_path, fingerprint
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
 from tinynovo.spectrum import Spectrum
@@ -59,7 +58,7 @@ def about(model: Path | None) -> dict[str, Any]:
     path = model or default_path()
     return {
         "version": __version__,
-        "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "tensors_sha256": fingerprint(path),
         "machine": processor(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),

@@ -24,8 +24,8 @@ from sklearn.model_selection import GroupKFold
 
 from tinynovo import checkpoint, config
 from tinynovo.calibration import Calibration, Facts, fit
+from tinynovo.comparing import learned_answers
 from tinynovo.drawing import COLOURS, QUIET
-from tinynovo.journeys import learned_answers
 from tinynovo.options import EFFORTS, SequencingOptions
 from tinynovo.sequencing import Sequencer
 

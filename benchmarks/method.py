@@ -120,7 +120,7 @@ def strategies(accuracy: dict[str, Any]) -> str:
             recall = found[name]["published"]["peptide_recall"]
             cells.append(f"{recall:.3f} ({low:.3f}-{high:.3f})")
         rows.append([file.removesuffix(".parquet"), str(found["full"]["spectra"]), *cells])
-    return table(["spectra", "n", "draft alone", "loop from nothing", "all of it"], rows)
+    return table(["spectra", "n", "draft alone", "loop from nothing", "drafts, judged"], rows)
 
 
 def told_apart(results: dict[str, Any]) -> str:

@@ -30,7 +30,7 @@ from tinynovo.noise import NoiseBank
 from tinynovo.peptide import Peptide, fragments
 from tinynovo.readers import read_spectra
 from tinynovo.simulation import IonTable
-from tinynovo.spectrum import Preprocessing, Spectrum, preprocess
+from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 from tinynovo.stages import TrainingOptions
 from tinynovo.transfer import remove_tags
 
@@ -110,7 +110,7 @@ def described(
 ) -> tuple[tuple[int, int], list[float]] | None:
     """Charge and length, and `FIGURES`, of a labelled spectrum; None where it is not usable."""
     peaks = preprocess(spectrum, preprocessing, spectrum.precursor_charge)
-    if isinstance(peaks, str) or not spectrum.peptide:
+    if not isinstance(peaks, Peaks) or not spectrum.peptide:
         return None
     peptide = Peptide.parse(spectrum.peptide)
     mz, intensity = peaks.mz * 1e-6, peaks.intensity.astype(np.float64)

@@ -77,7 +77,7 @@ def curves(sequencer: Sequencer, labelled: Labelled, steps: int, what: str) -> d
     batches = [usable[i : i + size] for i in range(0, len(usable), size)]
     sums: dict[str, list[Figures]] = {start: [{} for _ in range(steps + 1)] for start in STARTS}
     for batch in told(batches, len(batches), f"{what} batches", every=4):
-        memory = sequencer.model.remember(peak_batch([peaks for peaks, _ in batch]))
+        memory = sequencer.solver.model.remember(peak_batch([peaks for peaks, _ in batch]))
         truths = [truth for _, truth in batch]
         for start in STARTS:
             first = drafts(sequencer, memory) if start == "draft" else None
@@ -108,8 +108,11 @@ def drafts(sequencer: Sequencer, memory: Memory) -> Tensor:
         candidates=options.candidates,
         max_slots=options.max_peptide_len + ROOM,
     )
-    window = sequencer.window(memory.table.batch.residue_mass)
-    return draft(sequencer.model.scorer, memory.table, beam, sequencer.banned, window).tokens[:, 0]
+    window = sequencer.solver.window(memory.table.batch.residue_mass)
+    found = draft(
+        sequencer.solver.model.scorer, memory.table, beam, sequencer.solver.permitted, window
+    )
+    return found.tokens[:, 0]
 
 
 def solved(
@@ -135,9 +138,9 @@ def solved(
     options = sequencer.frozen.recursion.model_copy(
         update={"supervision_steps": steps, "halt_probability": 1.0}
     )
-    for step in solve(sequencer.model, first, memory, options):
-        window = sequencer.window(mass)
-        exact = exact_answers(step.logits, mass, sequencer.banned, window, 1).tokens[:, 0]
+    for step in solve(sequencer.solver.model, first, memory, options):
+        window = sequencer.solver.window(mass)
+        exact = exact_answers(step.logits, mass, sequencer.solver.permitted, window, 1).tokens[:, 0]
         figures = answer_figures(step.state.answer, step.judged, target, mass)
         yield {
             **{
