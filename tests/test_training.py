@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -436,3 +439,38 @@ def test_the_logbook_strikes_out_abandoned_steps_and_half_a_line(tmp_path: Path)
     ]
     Logbook(tmp_path, 0, LogOptions(), {}).close()
     assert lines(tmp_path) == []
+
+
+def shared(options: TrainingOptions, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A run that two processes share."""
+    config = folder / "shared.yaml"
+    config.write_text(options.model_dump_json(), "utf-8")
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    train = ["-m", "tinynovo", "train", "-c", str(config)]
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *launch, *train]
+    return subprocess.run(command, capture_output=True, text=True, env=here, check=False)
+
+
+@pytest.mark.parametrize("options", ["scorer", "loop"], indirect=True)
+def test_two_processes_learn_what_one_does_from_the_same_batches(options: Options, tmp_path: Path):
+    """Each takes half of a batch: the losses of every step, and the weights, are the same."""
+    alone, together = options(output=tmp_path / "alone"), options(output=tmp_path / "together")
+    train(alone, resume=False)
+    done = shared(together, tmp_path)
+    assert done.returncode == 0, done.stderr
+    one, two = ([r["loss"] for r in lines(o.output) if "loss" in r] for o in (alone, together))
+    assert len(one) == 7
+    assert two == pytest.approx(one, rel=1e-3)
+    first, second = (load_file(o.output / "model.safetensors") for o in (alone, together))
+    parted = sum(float((first[name] - second[name]).square().sum()) for name in first)
+    assert parted < 1e-6 * sum(float(values.square().sum()) for values in first.values())
+
+
+def test_processes_that_cannot_share_a_batch_say_so(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="batch of 5 cannot be shared by 2 processes"):
+        train(options(batch_size=5), resume=False)

@@ -1,6 +1,7 @@
 """Losses: cross-entropy, halting, ranking, spectrum matching, precursor mass.
 
-Knows what a good answer is. Does not know the optimizer nor files.
+Knows what a good answer is; means are over the answers of all processes that share a step. Does not
+know the optimizer nor files.
 
 Axes: N answers (A of each of B spectra), S slots, V tokens.
 """
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional
 
+from tinynovo.ranks import average
 from tinynovo.tokens import PAD, token_masses
 
 
@@ -33,6 +35,17 @@ class LossOptions(BaseModel):
     steps: Literal["uniform", "linear", "exponential"] = Field(
         "uniform", description="weights of the supervision steps"
     )
+
+
+def _mean(each: Tensor, counted: Tensor) -> Tensor:
+    """Sum of what is counted, zero elsewhere, over how much that is; scalar."""
+    return each.sum() / average(counted.sum()).clamp(min=1)
+
+
+def token_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy a token: logits [T, V] against target int64 [T]; scalar."""
+    each = functional.cross_entropy(logits, target, reduction="none")
+    return _mean(each, torch.ones_like(target))
 
 
 def step_weights(kind: Literal["uniform", "linear", "exponential"], steps: int) -> list[float]:
@@ -71,7 +84,7 @@ def halt_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
         Whether it is, and which answers count.
     """
     each = functional.binary_cross_entropy_with_logits(halt, right.to(halt.dtype), reduction="none")
-    return (each * asked).sum() / asked.sum().clamp(min=1)
+    return _mean(each * asked, asked)
 
 
 def ranking_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
@@ -91,7 +104,7 @@ def residue_loss(residues: Tensor, judged: Tensor, target: Tensor, asked: Tensor
     real = (judged != PAD) & asked[:, None]
     right = same_mass(judged, target).to(residues.dtype)
     each = functional.binary_cross_entropy_with_logits(residues, right, reduction="none")
-    return (each * real).sum() / real.sum().clamp(min=1)
+    return _mean(each * real, real)
 
 
 def spectrum_loss(logits: Tensor, support: Tensor, target: Tensor) -> Tensor:
@@ -108,7 +121,7 @@ def spectrum_loss(logits: Tensor, support: Tensor, target: Tensor) -> Tensor:
     best = support.amax(-1)
     seen = (best > 0) & (target != PAD)
     won = (logits.softmax(-1) * support).sum(-1) / best.clamp(min=1e-6)
-    return ((1 - won) * seen).sum() / seen.sum().clamp(min=1)
+    return _mean((1 - won) * seen, seen)
 
 
 def precursor_loss(logits: Tensor, residue_mass: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from tinynovo.evidence import PeakTable, peak_table
 from tinynovo.feedback import MOST_SLOTS, Evidence
@@ -27,6 +26,7 @@ from tinynovo.losses import (
     same_mass,
     spectrum_loss,
     step_weights,
+    token_loss,
 )
 from tinynovo.model import Tinynovo
 from tinynovo.recursion import RecursionOptions, Step, solve
@@ -75,7 +75,7 @@ def teacher_forced(
     forwards, backwards = scorer.logits(table, rows, target)
     real = target != PAD
     truth = target[real]
-    parts = [functional.cross_entropy(logits[real], truth) for logits in (forwards, backwards)]
+    parts = [token_loss(logits[real], truth) for logits in (forwards, backwards)]
     right = [
         same_mass(logits[real].argmax(-1), truth).float().mean() for logits in (forwards, backwards)
     ]

@@ -84,7 +84,7 @@ class TrainingOptions(BaseModel):
     seed: int = Field(0, description="of the first weights and the batches")
     data_seed: int = Field(0, description="of spectra that are simulated, rendered or held out")
     steps: int = Field(4000, ge=1)
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(32, ge=1, description="spectra a step, of all processes together")
     precursor_ppm: float = Field(5.0, ge=0, description="sd of the noise on precursor masses")
     mixture: MixtureOptions
     preprocessing: Preprocessing = Preprocessing()

@@ -1,7 +1,8 @@
 """Training: the steps of a run, of whatever stage.
 
-Knows the optimizer, the moving average of the weights, metrics and how to continue an interrupted
-run. Does not know argv, what differs between stages nor how the losses come about.
+Knows the optimizer, the moving average of the weights, metrics, how to continue an interrupted run,
+and how processes share one: each makes every batch and takes its part, and the first one writes.
+Does not know argv, what differs between stages nor how the losses come about.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
@@ -27,9 +29,11 @@ from tinynovo.logbook import Logbook
 from tinynovo.mixture import mix
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import Figures
+from tinynovo.ranks import averages, started
 from tinynovo.runs import OPTIONS, WEIGHTS, write_trials
 from tinynovo.solving import find_device
-from tinynovo.stages import STAGES, TrainingOptions
+from tinynovo.stages import STAGES, Stage, TrainingOptions
+from tinynovo.tokens import PeakBatch
 
 STATE = "tinynovo-training-1"
 
@@ -47,8 +51,33 @@ def train(options: TrainingOptions, *, resume: bool) -> Path:
         ``resume`` is not asked for.
     """
     run = _Run(options, resume=resume)
-    with closing(run.book):
+    with closing(run.book) if run.book else nullcontext():
         return run.run()
+
+
+def _fabric(options: TrainingOptions) -> Fabric:
+    """The devices of a run: one, or one of each process that `torchrun` has started.
+
+    Raises
+    ------
+    InputError
+        When the processes cannot share a batch evenly.
+    """
+    here, hosts = started()
+    if options.batch_size % (here * hosts):
+        raise InputError(
+            f"a batch of {options.batch_size} cannot be shared by {here * hosts} processes",
+            remedy="set batch_size to a multiple",
+        )
+    fabric = Fabric(
+        accelerator="gpu" if options.device == "cuda" else options.device,
+        devices=here,
+        num_nodes=hosts,
+        strategy=DDPStrategy(find_unused_parameters=True) if here * hosts > 1 else "auto",
+        precision=options.precision,
+    )
+    fabric.launch()
+    return fabric
 
 
 class _Run:
@@ -64,26 +93,35 @@ class _Run:
             )
         find_device(options.device)
         torch.set_num_threads(options.threads)
-        accelerator = "gpu" if options.device == "cuda" else options.device
-        self.fabric = Fabric(accelerator=accelerator, devices=1, precision=options.precision)
-        mixture = mix(
-            options.mixture,
-            options.preprocessing,
-            options.cache,
-            options.data_seed,
-            tell=self.console.print,
-        )
+        self.fabric = _fabric(options)
+        self.first = self.fabric.is_global_zero
+        self.console.quiet = not self.first
         torch.manual_seed(options.seed)
         self.model = self._model()
         self.past = self._past()
-        self.stage = STAGES[options.stage](options, mixture, self.model, self.console.print)
+        with self.fabric.rank_zero_first():  # the others find what it has packed
+            self.stage = self._stage()
         self.step = 0
         self._prepare()
         if resume and self.state_file.exists():
             self._restore()
         options.output.mkdir(parents=True, exist_ok=True)
+        self.fabric.barrier()
+        self.book = self._logbook()
+
+    def _stage(self) -> Stage:
+        options, tell = self.options, self.console.print
+        mixture = mix(
+            options.mixture, options.preprocessing, options.cache, options.data_seed, tell=tell
+        )
+        return STAGES[options.stage](options, mixture, self.model, tell)
+
+    def _logbook(self) -> Logbook | None:
+        options = self.options
+        if not self.first:
+            return None
         settings = options.model_dump(mode="json")
-        self.book = Logbook(options.output, self.step, options.log, settings)
+        return Logbook(options.output, self.step, options.log, settings)
 
     def _model(self) -> Tinynovo:
         options = self.options
@@ -135,14 +173,16 @@ class _Run:
     def run(self) -> Path:
         """Train, validate, save."""
         options = self.options
-        (options.output / OPTIONS).write_text(options.model_dump_json(indent=1), "utf-8")
+        if self.first:
+            (options.output / OPTIONS).write_text(options.model_dump_json(indent=1), "utf-8")
         batches = self._batches()
         begin = time.monotonic()
         total = options.steps - self.step
-        for rows in track(batches, "training", total=total, console=self.console):
+        for rows in track(batches, "training", total, console=self.console, disable=not self.first):
             figures = self._train_step(rows)
             if self.step % options.log_every == 0:
-                self.book.write(self.step, {**figures, "seconds": time.monotonic() - begin})
+                told = averages(figures, self.fabric.device)
+                self._write({**told, "seconds": time.monotonic() - begin})
             if self.step % options.validate_every == 0 and self.step < options.steps:
                 self._validate()
             if self.step % options.save_every == 0:
@@ -169,7 +209,7 @@ class _Run:
         for group in self.adam.param_groups:
             group["lr"] = rate
         rng = np.random.default_rng([options.seed, 1 << 20, self.step])
-        given = (part.to(self.fabric.device) for part in self.stage.batch(rows, rng))
+        given = (self._own(part) for part in self.stage.batch(rows, rng))
         loss, figures = self.objective(*given)
         self.adam.zero_grad()
         self.fabric.backward(loss)
@@ -183,6 +223,18 @@ class _Run:
         if not math.isfinite(loss.item()):
             raise InputError(f"the loss is {loss.item()} at step {self.step}")
         return {"loss": loss.item(), "rate": rate, "gradient": float(norm), **figures}
+
+    def _own(self, part: PeakBatch | Tensor) -> PeakBatch | Tensor:
+        """The samples of a batch that this process takes: every so-manieth."""
+        ranks, rank = self.fabric.world_size, self.fabric.global_rank
+        if ranks > 1:
+            rows = torch.arange(rank, self.options.batch_size, ranks)
+            part = part.select(rows) if isinstance(part, PeakBatch) else part[rows]
+        return part.to(self.fabric.device)
+
+    def _write(self, figures: Figures) -> None:
+        if self.book:
+            self.book.write(self.step, figures)
 
     def _rate(self) -> float:
         options = self.options.optimizer
@@ -227,10 +279,14 @@ class _Run:
 
     def _export(self) -> Path:
         path = self.options.output / WEIGHTS
+        if not self.first:
+            return path
         checkpoint.save(path, self.weights(), self._frozen())
         return path
 
     def _save(self) -> None:
+        if not self.first:
+            return
         tensors = {f"model.{n}": p.detach() for n, p in self.trained.items()}
         tensors |= {f"ema.{n}": p for n, p in self.ema.items()}
         for number, state in self.adam.state_dict()["state"].items():
@@ -241,6 +297,8 @@ class _Run:
 
     def _validate(self) -> None:
         """Write down figures of the averaged weights, and trials of them."""
+        if not self.first:
+            return
         model = Tinynovo(self.model.options, self.model.scorer.options)
         model.load_state_dict(self.weights())
         loaded = Checkpoint(model.to(self.fabric.device).eval(), self._frozen())
@@ -249,5 +307,5 @@ class _Run:
         for trial in trials:
             last = trial.steps[trial.trained_steps - 1]
             figures |= {f"held_out_{name}": value for name, value in last.items()}
-        self.book.write(self.step, figures)
+        self._write(figures)
         write_trials(self.options.output, trials)
