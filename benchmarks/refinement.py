@@ -19,8 +19,9 @@ import torch
 from common import DATA, FILES, HERE, Labelled, Results, about, arguments, told
 from torch import Tensor
 
-from tinynovo.decoding import BeamOptions, draft, exact_answers
+from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evaluation import match
+from tinynovo.exact import exact_answers
 from tinynovo.losses import same_mass
 from tinynovo.model import Memory
 from tinynovo.objectives import answer_figures

@@ -35,7 +35,9 @@ PEAKS = cleaned(ladder("GASPVTK"))
 
 def answer(text: str, order: float, certainty: float = 0.0) -> Answer:
     peptide = Peptide.parse(text)
-    return Answer(peptide, PEAKS, 0, order, certainty, tuple(float(i) for i in range(len(peptide))))
+    return Answer(
+        peptide, PEAKS, 0, order, order, certainty, tuple(float(i) for i in range(len(peptide)))
+    )
 
 
 def fact(known: Facts, name: str) -> float:

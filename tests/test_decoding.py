@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -20,11 +21,10 @@ from tinynovo.decoding import (
     both_ways,
     composable,
     draft,
-    exact_answers,
-    squeezed,
     without_repeats,
 )
 from tinynovo.evidence import PeakTable, closing_slack, peak_table
+from tinynovo.exact import exact_answers, squeezed
 from tinynovo.modifications import Switch
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
@@ -258,6 +258,45 @@ def test_beam_answers_of_any_scorer_are_permitted_and_of_the_precursors_mass(
         distinct = [tuple(t.tolist()) for t in both.tokens[row] if t.any()]
         assert len(distinct) == len(set(distinct))
         assert {tuple(t.tolist()) for t in judged.tokens[row] if t.any()} <= set(distinct)
+
+
+@settings(max_examples=24, deadline=None)
+@given(
+    st.sampled_from(STARTS),
+    st.lists(PEPTIDES, min_size=1, max_size=3),
+    st.integers(0, 99),
+    permissions(),
+    st.sampled_from([1.0, 4.0, 20.0]),
+    st.sampled_from([1e9, 0.5, 3.0]),
+    st.sampled_from([-math.inf, -25.0, -12.0]),
+)
+def test_compiled_drafts_are_those_that_are_defined(
+    start: str,
+    peptides: list[str],
+    seed: int,
+    permitted: Permitted,
+    margin: float,
+    behind: float,
+    least: float,
+):
+    batch = batch_of(*(start + peptide for peptide in peptides))
+    scorer = network(seed).scorer
+    options = BeamOptions(n_beams=5, candidates=4, margin=margin, behind=behind, max_slots=16)
+    beaten = torch.full((len(peptides),), least)
+    with torch.no_grad():
+        fast = peak_table(batch, EVIDENCE)
+        window = closing_slack(batch.residue_mass)
+        found = draft(scorer, fast, options, permitted, window, beaten)
+    slow = peak_table(batch, EVIDENCE)
+    again = draft(scorer, slow, options, permitted, window, beaten)
+    check_answers(found, batch.residue_mass, permitted, window)
+    for row in range(len(peptides)):
+        most = min(found.score.shape[1], again.score.shape[1])
+        assert torch.allclose(found.score[row, :most], again.score[row, :most], atol=1e-3)
+        assert not torch.isfinite(found.score[row, most:]).any()
+        clear = again.score[row, :most].diff().abs() > 1e-3
+        if bool(clear.all()):
+            assert torch.equal(found.tokens[row, :most], again.tokens[row, :most])
 
 
 def test_some_answers_are_found_at_all():

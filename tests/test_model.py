@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tinynovo.decoding import BeamOptions, answer_scores, draft, exact_answers
+from tinynovo.decoding import BeamOptions, answer_scores, draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import closing_slack
+from tinynovo.exact import exact_answers
 from tinynovo.layers import SEPARATION, MassEncoding, ModelOptions
 from tinynovo.losses import LossOptions
 from tinynovo.model import Tinynovo

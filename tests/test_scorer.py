@@ -13,7 +13,6 @@ from tinynovo.peptide import Peptide
 from tinynovo.scorer import (
     DirectedScorer,
     EvidenceScorer,
-    Memo,
     anchors,
     neighbours,
 )
@@ -198,13 +197,19 @@ def test_compiled_is_what_is_defined(
             assert torch.equal(getattr(fast, name), getattr(slow, name)), name
 
 
-def test_a_memo_outgrows_its_table():
-    memo, numbers = Memo(), torch.arange(9000)
-    for part in (numbers[:10], numbers[5:4000], numbers):
-        where, fresh = memo.places(part * 37)
-        memo.add((part[fresh, None] * torch.ones(VOCABULARY)).float())
-        assert torch.equal(memo.values[where, 0].long(), part)
-    assert memo.values.shape[0] == 9000
+def test_a_store_outgrows_its_room():
+    """What was asked before is still known, and not asked again."""
+    scorer = network().scorer.forwards
+    table = table_of("SAMPLER")
+    places = torch.arange(2000) * 300_001
+    with torch.no_grad():
+        past, rows = torch.zeros(2000, 2, dtype=torch.int64), torch.zeros(2000, dtype=torch.int64)
+        first = scorer.logits(table, rows[:10], places[:10], past[:10])
+        for part in (slice(5, 900), slice(0, 2000)):
+            told = scorer.logits(table, rows[part], places[part], past[part])
+            assert torch.equal(told, scorer(table, rows[part], places[part], past[part])[1])
+        assert torch.equal(told[:10], first)
+        assert int(scorer.memo(table).store.used[0]) == 2000
 
 
 def test_a_question_has_room_for_every_token():

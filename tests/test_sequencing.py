@@ -224,9 +224,9 @@ def test_what_the_judge_is_sure_of_is_not_refined(monkeypatch: pytest.MonkeyPatc
     refined: list[int] = []
     true = Solver._refine
 
-    def counting(self, memory, answers):
-        refined.append(memory.rows.numel())
-        return true(self, memory, answers)
+    def counting(self, table, spectra, answers):
+        refined.append(spectra.numel())
+        return true(self, table, spectra, answers)
 
     monkeypatch.setattr(Solver, "_refine", counting)
     for halt in (0.0, 1.0):
@@ -300,6 +300,7 @@ def test_a_precursor_an_isotope_too_heavy_is_read_at_its_own_mass():
 def test_further_isotopes_are_tried_unless_an_answer_is_sure():
     true = [ladder("GASPVTK")]
     options = {"isotope_error_range": (0, 1), "top_match": 50, "min_peptide_len": 1}
+    options["judge_margin"] = 1000.0  # whatever is found is judged
     never = rows(true, isotope_retry_below=0.0, **options)
     always = rows(true, isotope_retry_below=1.0, **options)
     assert {psm.isotope_error for psm in never} == {0}

@@ -52,6 +52,8 @@ class Answer:
         The spectrum as it was read: with which charge and precursor mass.
     isotopes : int
         By which the precursor is taken to be too heavy.
+    opinion : float
+        The scorer's log-probability of the peptide, mean of both directions.
     order : float
         Ranks the answers of a spectrum; differences are log-odds, roughly.
     certainty : float
@@ -65,6 +67,7 @@ class Answer:
     peptide: Peptide
     peaks: Peaks
     isotopes: int
+    opinion: float
     order: float
     certainty: float
     residues: tuple[float, ...]

@@ -1,7 +1,7 @@
-"""Decoding: from the scorer or from slot logits to ranked peptides of exact precursor mass.
+"""Decoding: from the scorer to ranked peptides of exact precursor mass.
 
-Knows how to search: a beam along the peptide in either direction, a k-best search over slots. Does
-not know files, nor what the scores that it adds up mean.
+Knows how to search: a beam along the peptide in either direction. Does not know files, nor what the
+scores that it adds up mean.
 
 Axes: B spectra, W beams, K candidates, S slots, V tokens.
 """
@@ -15,19 +15,12 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tinynovo.evidence import PeakTable, closing_slack
+from tinynovo import beams
+from tinynovo.beams import CELL, REACH, ROUNDING, compositions
+from tinynovo.evidence import PeakTable, closing_slack, compiled
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
-
-_CELL = 1_000
-"""Micro-dalton of a cell of the grid of masses that residues can add up to."""
-
-_REACH = 600_000_000
-"""Micro-dalton from which on every mass counts as one that they can."""
-
-_ROUNDING = 5 * _CELL
-"""What ten residues, each off by half a cell, can be off together."""
 
 
 class BeamOptions(BaseModel):
@@ -38,6 +31,11 @@ class BeamOptions(BaseModel):
     n_beams: int = Field(16, ge=1, description="beams kept in each direction")
     candidates: int = Field(16, ge=1, description="finished peptides kept a spectrum")
     margin: float = Field(20.0, gt=0, description="nats by which a beam may be worse than the best")
+    behind: float = Field(
+        1e9, ge=0, description="nats by which a draft may be worse than the best and be kept"
+    )
+    shortest: int = Field(1, ge=1, description="residues of the shortest answer")
+    longest: int = Field(60, ge=1, description="residues of the longest answer")
     max_slots: int = Field(40, ge=2, description="longest answer, in tokens")
 
 
@@ -59,14 +57,8 @@ class Candidates:
 
 @cache
 def _compositions() -> Tensor:
-    """How many cells before each one hold a mass that residues can add up to: int64 [cells + 1]."""
-    plain = token_masses()[~n_terminal_tokens()].tolist()
-    reach = torch.zeros(_REACH // _CELL, dtype=torch.bool)
-    reach[0] = True
-    for width in {round(mass / _CELL) for mass in plain} - {0}:
-        for _ in range(len(reach) // width):
-            reach[width:] |= reach[:-width].clone()
-    return torch.nn.functional.pad(reach.cumsum(0), (1, 0))
+    """Of `tinynovo.beams.compositions`."""
+    return torch.from_numpy(compositions())
 
 
 def composable(remaining: Tensor, slack: Tensor) -> Tensor:
@@ -76,10 +68,10 @@ def composable(remaining: Tensor, slack: Tensor) -> Tensor:
     """
     table = _compositions().to(remaining.device)
     cells = table.numel() - 1
-    room = slack + _ROUNDING
-    low = torch.div(remaining - room, _CELL, rounding_mode="floor").clamp(0, cells)
-    high = torch.div(remaining + room, _CELL, rounding_mode="floor").clamp(-1, cells - 1)
-    return (table[high + 1] > table[low]) | (remaining + room >= _REACH)
+    room = slack + ROUNDING
+    low = torch.div(remaining - room, CELL, rounding_mode="floor").clamp(0, cells)
+    high = torch.div(remaining + room, CELL, rounding_mode="floor").clamp(-1, cells - 1)
+    return (table[high + 1] > table[low]) | (remaining + room >= REACH)
 
 
 class _Beam:
@@ -92,9 +84,12 @@ class _Beam:
         options: BeamOptions,
         permitted: Permitted,
         window: Tensor,
+        least: Tensor,
     ) -> None:
         self.table, self.scorer, self.options = table, scorer, options
-        self.permitted, self.window = permitted, window
+        self.permitted, self.window, self.least = permitted, window, least
+        few, many = (options.n_beams + 1) // 2, options.n_beams
+        self.breadth = torch.where(least.isfinite(), few, many)
         count, device = table.batch.mz.shape[0], table.batch.mz.device
         self.mass = table.batch.residue_mass
         start = torch.zeros_like(self.mass) if scorer.forwards else self.mass
@@ -122,13 +117,16 @@ class _Beam:
         permitted = self.permitted.at(self.anchor, self.mass, forwards=scorer.forwards)
         logits = logits.masked_fill(~permitted, -1e4)
         total = self.score[..., None] + torch.log_softmax(logits, -1)
-        total = total.masked_fill(logits <= -1e4, -torch.inf)
+        unlikely = total <= self.least[:, None, None]
+        total = total.masked_fill((logits <= -1e4) | unlikely, -torch.inf)
         cut = self.anchor[..., None] + (mass if scorer.forwards else -mass)
         whole = self.mass[:, None, None]
         remaining = whole - cut if scorer.forwards else cut
         slack = closing_slack(whole)
         window = torch.minimum(self.window[:, None, None], slack)
-        closes = (remaining.abs() <= window) & ~self._lone_modification()
+        residues = self._residues()
+        asked = (residues >= options.shortest) & (residues <= options.longest)
+        closes = (remaining.abs() <= window) & asked
         self._finish(total.masked_fill(~closes, -torch.inf))
         open_ends = (remaining.abs() > slack) & self._possible(remaining, window)
         total = total.masked_fill(~open_ends, -torch.inf)
@@ -138,6 +136,8 @@ class _Beam:
         total = total.masked_fill(total < least[:, None, None], -torch.inf)
         width = min(options.n_beams, total[0].numel())
         best, cell = total.flatten(1).topk(width, -1)
+        place = torch.arange(width, device=best.device)
+        best = best.masked_fill(place >= self.breadth[:, None], -torch.inf)
         cell = torch.where(torch.isfinite(best), cell, cell[:, :1])
         parent, token = cell // VOCABULARY, cell % VOCABULARY
         self.tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, options.max_slots))
@@ -155,6 +155,7 @@ class _Beam:
         if alive.sum() > 0.75 * alive.numel() and bool(alive.any()):
             return
         self.mass, self.window = self.mass[alive], self.window[alive]
+        self.least, self.breadth = self.least[alive], self.breadth[alive]
         self.rows, self.anchor = self.rows[alive], self.anchor[alive]
         self.score, self.tokens = self.score[alive], self.tokens[alive]
 
@@ -170,10 +171,11 @@ class _Beam:
             possible |= composable(remaining - mass, window)
         return possible
 
-    def _lone_modification(self) -> Tensor:
-        """A peptide must hold a residue: what cannot close at the first slot, bool [V]."""
-        modification = n_terminal_tokens(self.anchor.device)
-        return modification if self.length == 0 else torch.zeros_like(modification)
+    def _residues(self) -> Tensor:
+        """Residues of every answer that one more token would make: int64 [B, W, V]."""
+        modifies = n_terminal_tokens(self.anchor.device)
+        begun = modifies[self.tokens[..., 0]] if self.length else torch.zeros_like(self.anchor)
+        return self.length + 1 - begun[..., None].long() - modifies.long()
 
     def _finish(self, total: Tensor) -> None:
         """Merge the answers that close now into the finished ones."""
@@ -209,6 +211,7 @@ def beam_search(
     options: BeamOptions,
     permitted: Permitted,
     window: Tensor,
+    least: Tensor | None = None,
 ) -> Candidates:
     """The best mass-exact answers that a beam along the peptide finds.
 
@@ -220,8 +223,13 @@ def beam_search(
     permitted : Permitted
     window : int64 [B]
         Micro-dalton by which an answer may miss the precursor; `closing_slack` at most.
+    least : float32 [B], optional
+        Log-probability that an answer must exceed; minus infinity, or left out: any will do.
+        Where there is one to exceed, half the beams are enough.
     """
-    beam = _Beam(table, scorer, options, permitted, window)
+    if least is None:
+        least = torch.full(window.shape, -torch.inf, device=window.device)
+    beam = _Beam(table, scorer, options, permitted, window, least)
     alive = True
     while alive:
         alive = beam.step()
@@ -260,88 +268,20 @@ def without_repeats(candidates: Candidates) -> Candidates:
     )
 
 
-_HALF = 128
-_CHOICES = 5
-
-
-def exact_answers(
-    logits: Tensor, residue_mass: Tensor, permitted: Permitted, window: Tensor, count: int
-) -> Candidates:
-    """The best answers from slot logits that weigh what the precursor weighs.
-
-    The better halves of either side are enumerated, at most `_HALF` of each, and joined where
-    their integer masses add up.
-
-    Parameters
-    ----------
-    logits : float32 [N, S, V]
-    residue_mass : int64 [N]
-        Micro-dalton.
-    permitted : Permitted
-    window : int64 [N]
-        Micro-dalton by which an answer may miss the precursor.
-    count : int
-        Answers wanted.
-
-    Returns
-    -------
-    Candidates
-        [N, count, S]: padding between residues is moved to the end.
-    """
-    slots = logits.shape[1]
-    inner = permitted.others & ~n_terminal_tokens(logits.device)
-    mask = torch.stack([permitted.first, *[inner] * (slots - 1)])
-    logp = torch.log_softmax(logits.masked_fill(~mask, -torch.inf), -1)
-    left = _half(logp[:, : slots // 2])
-    right = _half(logp[:, slots // 2 :])
-    gap = left[1][:, :, None] + right[1][:, None, :] - residue_mass[:, None, None]
-    fits = gap.abs() <= window[:, None, None]
-    score = (left[2][:, :, None] + right[2][:, None, :]).masked_fill(~fits, -torch.inf)
-    best, cell = score.flatten(1).topk(min(count, score[0].numel()), -1)
-    one, two = cell // score.shape[2], cell % score.shape[2]
-    first = left[0].gather(1, one[..., None].expand(-1, -1, left[0].shape[-1]))
-    second = right[0].gather(1, two[..., None].expand(-1, -1, right[0].shape[-1]))
-    tokens = squeezed(torch.cat([first, second], -1))
-    return Candidates(tokens.masked_fill(~torch.isfinite(best)[..., None], PAD), best)
-
-
-def _half(logp: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The best token rows of some slots [N, s, V]: tokens [N, H, s], mass and score [N, H]."""
-    count, slots, _ = logp.shape
-    masses = token_masses(logp.device)
-    tokens = torch.zeros(count, 1, 0, dtype=torch.int64, device=logp.device)
-    mass = torch.zeros(count, 1, dtype=torch.int64, device=logp.device)
-    score = torch.zeros(count, 1, device=logp.device)
-    for slot in range(slots):
-        value, token = logp[:, slot].topk(_CHOICES, -1)
-        total = (score[:, :, None] + value[:, None, :]).flatten(1)
-        score, cell = total.topk(min(_HALF, total.shape[1]), -1)
-        parent, chosen = cell // _CHOICES, token.gather(1, cell % _CHOICES)
-        mass = mass.gather(1, parent) + masses[chosen]
-        tokens = tokens.gather(1, parent[..., None].expand(-1, -1, slot))
-        tokens = torch.cat([tokens, chosen[..., None]], -1)
-    return tokens, mass, score
-
-
-def squeezed(answers: Tensor) -> Tensor:
-    """Answers [..., S] with padding between residues moved to the end."""
-    order = torch.argsort((answers == PAD).to(torch.int8), dim=-1, stable=True)
-    return answers.gather(-1, order)
-
-
 def both_ways(
     scorer: EvidenceScorer,
     table: PeakTable,
     options: BeamOptions,
     permitted: Permitted,
     window: Tensor,
+    least: Tensor | None = None,
 ) -> Candidates:
     """What the beam searches from both ends find, each answer once, with its own direction's score.
 
     At most ``options.candidates`` from each end; missing ones are all padding.
     """
     found = [
-        beam_search(one, table, options, permitted, window)
+        beam_search(one, table, options, permitted, window, least)
         for one in (scorer.forwards, scorer.backwards)
     ]
     merged = without_repeats(
@@ -360,8 +300,53 @@ def draft(
     options: BeamOptions,
     permitted: Permitted,
     window: Tensor,
+    least: Tensor | None = None,
 ) -> Candidates:
-    """Beam search from both ends, merged and judged by both directions together."""
-    merged = both_ways(scorer, table, options, permitted, window)
+    """Beam search from both ends, merged and scored by both directions together.
+
+    ``least`` is as in `beam_search`: one of the two directions exceeds what their mean exceeds.
+    """
+    if least is None:
+        least = torch.full(window.shape, -torch.inf, device=window.device)
+    if compiled(table.features):
+        return _compiled_drafts(scorer, table, options, permitted, window, least)
+    merged = both_ways(scorer, table, options, permitted, window, least)
     score = answer_scores(scorer, table, merged.tokens, permitted)
-    return best_of(merged.tokens, score, options.candidates)
+    found = best_of(merged.tokens, score, options.candidates)
+    poor = (found.score <= least[:, None]) | (found.score < found.score[:, :1] - options.behind)
+    tokens = found.tokens.masked_fill(poor[..., None], PAD)
+    return Candidates(tokens, found.score.masked_fill(poor, -torch.inf))
+
+
+def _compiled_drafts(
+    scorer: EvidenceScorer,
+    table: PeakTable,
+    options: BeamOptions,
+    permitted: Permitted,
+    window: Tensor,
+    least: Tensor,
+) -> Candidates:
+    """The same, spectrum by spectrum."""
+    masks = (permitted.first.numpy(), permitted.others.numpy(), permitted.heads().numpy())
+    rules = beams.Rules(*masks, beams.compositions())
+    slots, few = options.max_slots, options.candidates
+    limits = beams.Limits(
+        options.n_beams,
+        few,
+        options.margin,
+        options.behind,
+        options.shortest,
+        options.longest,
+        slots,
+    )
+    count = window.numel()
+    tokens = torch.zeros(count, few, slots, dtype=torch.int64)
+    score = torch.full((count, few), -torch.inf)
+    one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
+    most = slots * (options.n_beams + few)
+    least = least.clamp(min=float(beams.NOTHING))
+    for row, known in enumerate(zip(window.tolist(), least.tolist(), strict=True)):
+        stores = (one.reserve(most), two.reserve(most))
+        found = beams.draft(stores[0], stores[1], table.ground, row, rules, limits, *known)
+        tokens[row], score[row] = (torch.from_numpy(part) for part in found)
+    return Candidates(tokens, score.masked_fill(score <= float(beams.NOTHING), -torch.inf))

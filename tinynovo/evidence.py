@@ -91,6 +91,8 @@ class PeakTable:
         Intensity of the immonium ion of each token.
     top : int64 [B]
         Highest m/z recorded, micro-Th.
+    window : (float, int)
+        Within which an ion has a peak: a share of its m/z, and micro-Th beside that.
     memos : dict
         What scorers were asked of these spectra, by scorer.
     """
@@ -101,6 +103,7 @@ class PeakTable:
     nodes: Tensor
     immonium: Tensor
     top: Tensor
+    window: tuple[float, int]
     memos: dict[object, Any] = field(default_factory=dict)
 
     @cached_property
@@ -118,6 +121,8 @@ class PeakTable:
             torch.stack(facts, -1).numpy(),
             lookups.index(mz),
             nodes != 0,
+            lookups.near(mz, self.window),
+            self.window,
         )
 
 
@@ -266,7 +271,7 @@ def peak_table(batch: PeakBatch, options: EvidenceOptions) -> PeakTable:
     immonium = batch.intensity.flatten()[index] * (distance.abs() <= _window(query, options))
     spectrum = torch.cat([charge, facts], -1).to(torch.float32)
     top = batch.mz.masked_fill(~mask, 0).amax(-1)
-    return PeakTable(batch, features, spectrum, _nodes(batch), immonium, top)
+    return PeakTable(batch, features, spectrum, _nodes(batch), immonium, top, window(options))
 
 
 def _look_up(

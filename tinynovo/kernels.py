@@ -1,13 +1,14 @@
-"""Kernels: what a scorer asks of cuts, looked up and put through its first layer in one go.
+"""Kernels: a directed scorer, asked about anchors, from look-up to logit in one go.
 
 Compiled for the CPU, by numba, for inference. Knows the arithmetic of `tinynovo.evidence` and of
-the first layers of `tinynovo.scorer`, which define it: tests hold them against each other. Does
-not know what weights mean, nor where cuts come from.
+`tinynovo.scorer`, which define it: tests hold them against each other. Does not know what weights
+mean, nor where anchors come from.
 
 Most cuts hit few peaks, so that most of their features are zero. Only the rows of weights whose
-features are not are added up, and no question is answered twice.
+features are not are added up, nothing between look-up and logit leaves the processor's cache, and
+no question is answered twice.
 
-Axes: B spectra, P peaks, Q anchors, K candidates that fit, V tokens, H features of the layer.
+Axes: B spectra, P peaks, Q anchors, V tokens, H hidden features, E features of an embedding.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynovo.cuts import CUT_FEATURES, ERRORS, FEW, GLOBALS, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
-from tinynovo.lookups import MASSES, PLAIN, Bits, Floats, Ground, Ints, jit, nearest
+from tinynovo.lookups import MASSES, PLAIN, Bits, Floats, Ground, Ints, jit, may_hit, nearest
 from tinynovo.masses import PROTON, WATER, residue_table, udalton
 
 _PROTON, _WATER = udalton(PROTON), udalton(WATER)
@@ -26,44 +27,94 @@ _SEEN = CUT_FEATURES - _MAIN
 _CHARGES = np.array([charge for _, charge, _ in IONS])
 _LOST = np.array([udalton(lost) for _, _, lost in IONS])
 _FROM_C = np.array([series == "y" for series, _, _ in IONS])
-_MODIFIES = np.array([False, *(row.n_terminal for row in residue_table().values())])
-_MODIFICATIONS = np.flatnonzero(_MODIFIES)
+MODIFIES = np.array([False, *(row.n_terminal for row in residue_table().values())])
+_MODIFICATIONS = np.flatnonzero(MODIFIES)
+_TOKENS = len(MASSES)
 _PLAIN_CELLS, _PLAIN_REST = PLAIN // NODE_BIN, PLAIN % NODE_BIN
+
+_P0, _P1, _P2 = np.float32(1.12838151), np.float32(0.369416205), np.float32(0.0732323338)
+_P3, _P4, _P5 = np.float32(0.0104415678), np.float32(0.000262807691), np.float32(-1.49488217e-06)
+_Q1, _Q2 = np.float32(0.660727349), np.float32(0.185155119)
+_Q3, _Q4 = np.float32(0.0286481663), np.float32(0.00244950918)
+_HALF, _ONE = np.float32(0.5), np.float32(1)
+_ROOT_HALF, _END = np.float32(0.5**0.5), np.float32(3.9)
+
+_FEW = 8
+"""Anchors whose contexts are made together: few enough that the matrices stay on one thread."""
+
+UNFIT = -1e4
+"""Logit of what does not fit."""
 
 SIDE = 10
 """Features of a candidate beside those of its cut."""
 
 
-class Layer(NamedTuple):
-    """A first layer, and what it is asked about.
+class Weights(NamedTuple):
+    """A directed scorer: its weights, input by input, and what it is asked about.
 
     Attributes
     ----------
-    weights : float32 [inputs, H]
     forwards : bool
-    window : (float, int)
-        Within which an ion has a peak: a share of its m/z, and micro-Th beside that.
     lightest : int
         Mass of the lightest residue, micro-dalton.
+    around, around_bias : float32 [inputs, H], [H]
+        First layer of what is known of an anchor.
+    beyond, beyond_bias : float32 [H, H], [H]
+        Second layer of it.
+    past : float32 [2 V, H]
+        The two tokens passed last, the nearer first.
+    named : float32 [V, H]
+        Tokens, and the bias of the first layer.
+    first : float32 [inputs, H]
+    second, second_bias : float32 [H, H / 2], [H / 2]
+    third, third_bias : float32 [H / 2, E], [E]
+    score, score_bias : float32 [E, 1], [1]
     """
 
-    weights: Floats
     forwards: bool
-    window: tuple[float, int]
     lightest: int
+    around: Floats
+    around_bias: Floats
+    beyond: Floats
+    beyond_bias: Floats
+    past: Floats
+    named: Floats
+    first: Floats
+    second: Floats
+    second_bias: Floats
+    third: Floats
+    third_bias: Floats
+    score: Floats
+    score_bias: Floats
 
 
 @jit
-def _add(out: Floats, to: int, weights: Floats, row: int, factor: np.float32) -> None:
-    """Add a row of weights [F, H], times a factor, to a row of [.., H]."""
-    for h in range(out.shape[1]):
-        out[to, h] += factor * weights[row, h]
+def gelu(rows: Floats, bias: Floats) -> None:
+    """Put x (1 + erf(x / sqrt 2)) / 2, x with its bias [H] added, in the place of rows [N, H].
+
+    The error function is a rational function of its argument, clamped to where it is 1 in
+    float32, fitted by least squares at Chebyshev's nodes: off by 1e-6 at most.
+    """
+    for n in range(rows.shape[0]):
+        for h in range(rows.shape[1]):
+            x = rows[n, h] + bias[h]
+            u = min(max(x * _ROOT_HALF, -_END), _END)
+            t = u * u
+            above = ((((_P5 * t + _P4) * t + _P3) * t + _P2) * t + _P1) * t + _P0
+            below = (((_Q4 * t + _Q3) * t + _Q2) * t + _Q1) * t + _ONE
+            rows[n, h] = x * (_HALF + _HALF * u * above / below)
+
+
+@jit
+def _add(out: Floats, weights: Floats, row: int, factor: np.float32) -> None:
+    """Add a row of weights [I, H], times a factor, to [H]."""
+    for h in range(out.shape[0]):
+        out[h] += factor * weights[row, h]
 
 
 @jit
 def _add_peak(
     out: Floats,
-    to: int,
     weights: Floats,
     features: Floats,
     row: int,
@@ -82,32 +133,21 @@ def _add_peak(
     for feature in range(told):
         value = features[row, place, feature]
         if value != 0:
-            _add(out, to, weights, first + feature, value)
+            _add(out, weights, first + feature, value)
     if ion < _MAIN + _HIGH:
-        _add(out, to, weights, first + told, error)
-        _add(out, to, weights, first + told + 1, abs(error))
-        _add(out, to, weights, first + told + 2, np.float32(1))
+        _add(out, weights, first + told, error)
+        _add(out, weights, first + told + 1, abs(error))
+        _add(out, weights, first + told + 2, np.float32(1))
 
 
 @jit
-def _add_cut(
-    out: Floats,
-    to: int,
-    weights: Floats,
-    mz: Ints,
-    features: Floats,
-    starts: Ints,
-    row: int,
-    facts: tuple[int, int, int],
-    cut: int,
-    window: tuple[float, int],
-) -> None:
-    """Add the features of a cut, times their weights, to a row of [.., H].
-
-    ``facts`` are the residue mass of the spectrum, its charge and its highest m/z.
-    """
-    total, charge, top = facts
+def _add_cut(out: Floats, weights: Floats, ground: Ground, row: int, cut: int) -> None:
+    """Add the features of a cut, times their weights, to [H]."""
+    window = ground.window
+    mz, features, starts, facts = ground.mz, ground.features, ground.starts, ground.facts
+    total, charge, top = facts[row, 0], facts[row, 1], facts[row, 2]
     inside = 0 < cut < total
+    seen = np.zeros(_MAIN, np.float32)
     for ion in range(_ALL):
         neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
         if _CHARGES[ion] == 2:
@@ -115,15 +155,20 @@ def _add_cut(
         elif _CHARGES[ion] == 3:
             neutral //= 3
         query = max(neutral + _PROTON, 0)
-        if ion < _MAIN and mz[row, 0] <= query <= top:
-            _add(out, to, weights, _SEEN + ion, np.float32(1))
-        if inside and (charge > 2 or ion < _MAIN or ion >= _MAIN + _HIGH):
+        if ion < _MAIN:
+            seen[ion] = np.float32(mz[row, 0] <= query <= top)
+        asked = charge > 2 or ion < _MAIN or ion >= _MAIN + _HIGH
+        if inside and asked and may_hit(ground.near, row, query):
             place = nearest(mz, starts, row, query)
             distance = mz[row, place] - query
             width = np.int64(np.float32(query) * np.float32(window[0])) + window[1]
             if abs(distance) <= width:
                 error = np.float32(distance) / np.float32(width)
-                _add_peak(out, to, weights, features, row, place, ion, error)
+                _add_peak(out, weights, features, row, place, ion, error)
+    s0, s1, s2, s3 = seen[0], seen[1], seen[2], seen[3]
+    w, at = weights, _SEEN
+    for h in range(out.shape[0]):
+        out[h] += s0 * w[at, h] + s1 * w[at + 1, h] + s2 * w[at + 2, h] + s3 * w[at + 3, h]
 
 
 @jit
@@ -162,46 +207,42 @@ def _tell(side: Floats, remaining: int, slack: int, lightest: int) -> None:
 
 
 @jit
-def _begin(
-    out: Floats,
-    to: int,
-    weights: Floats,
-    context: Floats,
-    query: int,
-    named: Floats,
-    token: int,
-    side: Floats,
-) -> None:
+def _begin(out: Floats, w: Floats, context: Floats, named: Floats, side: Floats) -> None:
     """Write what is never zero: an anchor's context, a token's name, the side features."""
-    w, c = weights, CUT_FEATURES
+    c = CUT_FEATURES
     a0, a1, a2, a3, a4 = side[0], side[1], side[2], side[3], side[4]
     a5, a6, a7, a8, a9 = side[5], side[6], side[7], side[8], side[9]
-    for h in range(out.shape[1]):
+    for h in range(out.shape[0]):
         one = a0 * w[c, h] + a1 * w[c + 1, h] + a2 * w[c + 2, h] + a3 * w[c + 3, h]
         two = a4 * w[c + 4, h] + a5 * w[c + 5, h] + a6 * w[c + 6, h]
         three = a7 * w[c + 7, h] + a8 * w[c + 8, h] + a9 * w[c + 9, h]
-        out[to, h] = context[query, h] + named[token, h] + one + two + three
+        out[h] = context[h] + named[h] + one + two + three
 
 
 @jit
-def anchor_rows(out: Floats, layer: Layer, ground: Ground, row: Ints, anchor: Ints) -> None:
-    """Add the first layer of the context of anchors [Q] to [Q, H]."""
-    weights, window = layer.weights, layer.window
-    mz, features, starts = ground.mz, ground.features, ground.starts
-    known, facts = ground.known, ground.facts
+def _contexts(
+    out: Floats, weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints
+) -> None:
+    """Write what is known of anchors [Q], for all their candidates, to [Q, H]."""
+    around, known, first = weights.around, ground.known, CUT_FEATURES + GLOBALS
+    hidden = np.zeros_like(out)
     for q in range(row.shape[0]):
         b = row[q]
-        told = (facts[b, 0], facts[b, 1], facts[b, 2])
-        _add_cut(out, q, weights, mz, features, starts, b, told, anchor[q], window)
+        _add_cut(hidden[q], around, ground, b, anchor[q])
         for place in range(GLOBALS):
             if known[b, place] != 0:
-                _add(out, q, weights, CUT_FEATURES + place, known[b, place])
+                _add(hidden[q], around, CUT_FEATURES + place, known[b, place])
         at = np.float32(anchor[q]) * np.float32(1e-9)
-        whole = max(np.float32(told[0]) * np.float32(1e-9), np.float32(0.05))
-        first = CUT_FEATURES + GLOBALS
-        _add(out, q, weights, first, at)
-        _add(out, q, weights, first + 1, whole - at)
-        _add(out, q, weights, first + 2, at / whole)
+        whole = max(np.float32(ground.facts[b, 0]) * np.float32(1e-9), np.float32(0.05))
+        _add(hidden[q], around, first, at)
+        _add(hidden[q], around, first + 1, whole - at)
+        _add(hidden[q], around, first + 2, at / whole)
+    gelu(hidden, weights.around_bias)
+    np.dot(hidden, weights.beyond, out)
+    for q in range(row.shape[0]):
+        out[q] += weights.beyond_bias
+        _add(out[q], weights.past, past[q, 0], _ONE)
+        _add(out[q], weights.past, _TOKENS + past[q, 1], _ONE)
 
 
 @jit
@@ -210,7 +251,7 @@ def _fits(
 ) -> bool:
     """Whether a token fits the precursor and its place, as `DirectedScorer` defines it."""
     closes = abs(remaining) <= slack
-    if _MODIFIES[token]:
+    if MODIFIES[token]:
         return anchor == 0 if forwards else closes
     fits = closes or remaining >= lightest - slack
     if not forwards:
@@ -220,93 +261,101 @@ def _fits(
 
 
 @jit
-def fitting(layer: Layer, ground: Ground, row: Ints, anchor: Ints) -> tuple[Ints, Ints]:
-    """Anchor and token of every candidate that fits, both [K], of anchors [Q]."""
-    forwards, lightest, facts = layer.forwards, layer.lightest, ground.facts
-    room = row.shape[0] * MASSES.shape[0]
-    query, tokens = np.empty(room, np.int64), np.empty(room, np.int64)
-    count = 0
-    for q in range(row.shape[0]):
-        total, slack = facts[row[q], 0], facts[row[q], 3]
-        for token in range(1, MASSES.shape[0]):
-            cut = anchor[q] + (MASSES[token] if forwards else -MASSES[token])
-            remaining = total - cut if forwards else cut
-            if _fits(forwards, lightest, token, anchor[q], remaining, slack):
-                query[count], tokens[count] = q, token
-                count += 1
-    return query[:count], tokens[:count]
-
-
-@jit
-def candidate_rows(
+def _candidates(
     out: Floats,
-    layer: Layer,
-    context: Floats,
-    named: Floats,
-    ground: Ground,
-    row: Ints,
-    anchor: Ints,
-    query: Ints,
     tokens: Ints,
-) -> None:
-    """Write the first layer of candidates to [K, H].
+    weights: Weights,
+    ground: Ground,
+    context: Floats,
+    row: int,
+    anchor: int,
+) -> int:
+    """Write the first layer of those of some tokens that fit an anchor to [N, H]; how many do.
 
-    ``context`` [Q, H] is of the anchors ``row`` and ``anchor`` [Q], ``named`` [V, H] of the tokens;
-    ``query`` and ``tokens`` [K] say which token is put to which anchor.
+    They are moved to the front of ``tokens``.
     """
-    weights, forwards, window = layer.weights, layer.forwards, layer.window
-    mz, features, starts = ground.mz, ground.features, ground.starts
-    nodes, proven, immonium, facts = ground.nodes, ground.proven, ground.immonium, ground.facts
+    total, slack, forwards = ground.facts[row, 0], ground.facts[row, 3], weights.forwards
+    nodes, proven, first = ground.nodes, ground.proven, weights.first
     side = np.empty(SIDE, np.float32)
-    for k in range(query.shape[0]):
-        q, token = query[k], tokens[k]
-        b = row[q]
-        told = (facts[b, 0], facts[b, 1], facts[b, 2])
-        cut = anchor[q] + (MASSES[token] if forwards else -MASSES[token])
-        side[0] = nodes[b, cut // NODE_BIN] if NODE_BIN < cut < told[0] else np.float32(0)
-        side[1], side[2] = _ahead(nodes, proven, b, told[0], cut, forwards)
-        side[3] = immonium[b, token]
-        _tell(side, told[0] - cut if forwards else cut, facts[b, 3], layer.lightest)
-        _begin(out, k, weights, context, q, named, token, side)
-        _add_cut(out, k, weights, mz, features, starts, b, told, cut, window)
-
-
-@jit
-def _slot(keys: Ints, key: int) -> int:
-    """Where a key stands in a table of open addresses, or where it may be put."""
-    mask = keys.shape[0] - 1
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio
-    at: int = np.int64((mixed >> np.uint64(32)) & np.uint64(mask))  # type: ignore[assignment]
-    while keys[at] != -1 and keys[at] != key:
-        at = (at + 1) & mask
-    return at
-
-
-@jit
-def numbered(keys: Ints, numbers: Ints, asked: Ints, known: int) -> tuple[Ints, Ints]:
-    """Number the keys [Q] that are asked for, those not seen before from ``known`` on.
-
-    ``keys`` and ``numbers`` are a table whose size is a power of two, -1 where a key is free. The
-    numbers come back [Q], and where among those asked the new ones are.
-    """
-    where, fresh = np.empty(asked.shape[0], np.int64), np.empty(asked.shape[0], np.int64)
     count = 0
-    for q in range(asked.shape[0]):
-        at = _slot(keys, asked[q])
-        if keys[at] == -1:
-            keys[at], numbers[at] = asked[q], known + count
-            fresh[count] = q
+    for token in tokens:
+        cut = anchor + (MASSES[token] if forwards else -MASSES[token])
+        remaining = total - cut if forwards else cut
+        if _fits(forwards, weights.lightest, token, anchor, remaining, slack):
+            side[0] = nodes[row, cut // NODE_BIN] if NODE_BIN < cut < total else np.float32(0)
+            side[1], side[2] = _ahead(nodes, proven, row, total, cut, forwards)
+            side[3] = ground.immonium[row, token]
+            _tell(side, remaining, slack, weights.lightest)
+            _begin(out[count], first, context, weights.named[token], side)
+            _add_cut(out[count], first, ground, row, cut)
+            tokens[count] = token
             count += 1
-        where[q] = numbers[at]
-    return where, fresh[:count].copy()
+    return count
 
 
 @jit
-def roomier(keys: Ints, numbers: Ints, size: int) -> tuple[Ints, Ints]:
-    """The same table in a larger size."""
-    more, kept = np.full(size, -1), np.zeros(size, np.int64)
-    for at in range(keys.shape[0]):
-        if keys[at] != -1:
-            to = _slot(more, keys[at])
-            more[to], kept[to] = keys[at], numbers[at]
-    return more, kept
+def _embeddings(hidden: Floats, weights: Weights, nothing: Floats) -> Floats:
+    """First layer [N, H] to embeddings [N, E]."""
+    gelu(hidden, nothing)
+    half = np.dot(hidden, weights.second)
+    gelu(half, weights.second_bias)
+    found: Floats = np.dot(half, weights.third) + weights.third_bias
+    return found
+
+
+@jit
+def logits(
+    weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints, embeddings: Floats
+) -> Floats:
+    """Logits [Q, V] of the candidates of anchors [Q]; `UNFIT` for those that do not fit.
+
+    Their embeddings are written to ``embeddings``, zeros of [Q, V, E], unless Q is 0 there.
+    """
+    count, width = row.shape[0], weights.first.shape[1]
+    out = np.full((count, _TOKENS), np.float32(UNFIT))
+    context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
+    hidden, tokens = np.empty((_TOKENS, width), np.float32), np.empty(_TOKENS, np.int64)
+    for begin in range(0, count, _FEW):
+        end = min(begin + _FEW, count)
+        few = slice(begin, end)
+        _contexts(context[: end - begin], weights, ground, row[few], anchor[few], past[few])
+        for q in range(begin, end):
+            tokens[:] = np.arange(_TOKENS)
+            about = (context[q - begin], row[q], anchor[q])
+            fit = _candidates(hidden, tokens[1:], weights, ground, *about)
+            found = _embeddings(hidden[:fit], weights, nothing)
+            if embeddings.shape[0]:
+                for n in range(fit):
+                    embeddings[q, tokens[1 + n]] = found[n]
+            gelu(found, nothing)
+            logit = np.dot(found, weights.score)
+            for n in range(fit):
+                out[q, tokens[1 + n]] = logit[n, 0] + weights.score_bias[0]
+    return out
+
+
+@jit
+def embeddings(
+    weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints, tokens: Ints
+) -> Floats:
+    """Embeddings [Q, E] of one token at each anchor [Q]; zero where it does not fit."""
+    count, (width, _) = row.shape[0], weights.beyond.shape
+    out = np.zeros((count, weights.third.shape[1]), np.float32)
+    context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
+    hidden = np.empty((_FEW, width), np.float32)
+    asked = np.empty(_FEW, np.int64)
+    for begin in range(0, count, _FEW):
+        end = min(begin + _FEW, count)
+        few = slice(begin, end)
+        _contexts(context[: end - begin], weights, ground, row[few], anchor[few], past[few])
+        fit = 0
+        for q in range(begin, end):
+            about = (context[q - begin], row[q], anchor[q])
+            one = tokens[q : q + 1].copy()
+            if tokens[q] and _candidates(hidden[fit:], one, weights, ground, *about):
+                asked[fit] = q
+                fit += 1
+        found = _embeddings(hidden[:fit], weights, nothing)
+        for n in range(fit):
+            out[asked[n]] = found[n]
+    return out

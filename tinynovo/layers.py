@@ -118,12 +118,13 @@ class Attention(nn.Module):
         return self._split(key), self._split(value)
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.view(*x.shape[:-1], self.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.heads, x.shape[-1] // self.heads).transpose(1, 2)
 
-    def forward(self, x: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """Attend; ``mask`` is bool [N, M], true where the memory is real."""
+    def forward(self, x: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor | None = None) -> Tensor:
+        """Attend; ``mask`` is bool [N, M], true where the memory is real: left out, everywhere."""
+        told = None if mask is None else mask[:, None, None, :]
         found = nn.functional.scaled_dot_product_attention(
-            self._split(self.query(x)), *keys, attn_mask=mask[:, None, None, :]
+            self._split(self.query(x)), *keys, attn_mask=told
         )
         out: Tensor = self.out(found.transpose(1, 2).flatten(-2))
         return out
@@ -175,12 +176,13 @@ class PeakEncoder(nn.Module):
         self.blocks = nn.ModuleList(EncoderBlock(options) for _ in range(options.encoder_blocks))
         self.norm = nn.RMSNorm(options.width)
 
-    def forward(self, table: PeakTable) -> Tensor:
-        """Encode the peaks of every spectrum, seen from both ends of the precursor."""
-        mz, mask = table.batch.mz, table.batch.mask
-        mirrored = table.batch.residue_mass[:, None] - mz
-        known = table.globals[:, None, :].expand(-1, mz.shape[1], -1)
-        parts = [self.masses(mz), self.masses(mirrored), table.features[..., : self.told], known]
+    def forward(self, table: PeakTable, rows: Tensor) -> Tensor:
+        """Encode the peaks of some spectra, seen from both ends of the precursor."""
+        mz, mask = table.batch.mz[rows], table.batch.mask[rows]
+        mirrored = table.batch.residue_mass[rows, None] - mz
+        known = table.globals[rows, None, :].expand(-1, mz.shape[1], -1)
+        told = table.features[rows, :, : self.told]
+        parts = [self.masses(mz), self.masses(mirrored), told, known]
         x = self.embed(torch.cat(parts, -1))
         for block in self.blocks:
             x = block(x, mask)
@@ -200,8 +202,7 @@ class TinyBlock(nn.Module):
 
     def forward(self, x: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
         """[N, S, D] to [N, S, D]; the peaks of a spectrum serve all its answers."""
-        everywhere = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        x = self.norms[0](x + self.own(x, self.own.keys(x), everywhere))
+        x = self.norms[0](x + self.own(x, self.own.keys(x)))
         rows = mask.shape[0]
         seen = self.cross(x.view(rows, -1, x.shape[-1]), keys, mask)
         x = self.norms[1](x + seen.view_as(x))

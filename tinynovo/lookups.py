@@ -51,6 +51,9 @@ _FROM_C = np.array([series == "y" for series, _, _ in MAIN_IONS])
 _CELL_BITS = 21
 """A cell of the index of peaks is 2^21 micro-Th wide."""
 
+_HIT_BITS = 16
+"""A cell of the map of hits is 2^16 micro-Th wide."""
+
 
 class Ground(NamedTuple):
     """Spectra made ready: arrays of a `tinynovo.evidence.PeakTable`, and an index of the peaks.
@@ -68,6 +71,10 @@ class Ground(NamedTuple):
         The first peak at or above the beginning of each cell.
     proven : bool [B, cells]
         Where the nodes are not zero: a smaller array to ask first.
+    near : bool [B, cells of m/z]
+        Where a peak may be within the window: likewise.
+    window : (float, int)
+        Within which an ion has a peak: a share of its m/z, and micro-Th beside that.
     """
 
     mz: Ints
@@ -78,6 +85,8 @@ class Ground(NamedTuple):
     facts: Ints
     starts: Ints
     proven: Bits
+    near: Bits
+    window: tuple[float, int]
 
 
 def index(mz: Ints) -> Ints:
@@ -85,6 +94,40 @@ def index(mz: Ints) -> Ints:
     top = mz[mz < FAR].max(initial=0)
     cells = np.arange((int(top) >> _CELL_BITS) + 2) << _CELL_BITS
     return np.stack([np.searchsorted(row, cells) for row in mz])
+
+
+def near(mz: Ints, window: tuple[float, int]) -> Bits:
+    """`Ground.near` of peaks [B, P] padded with `FAR`."""
+    top = int(mz[mz < FAR].max(initial=0))
+    cells = ((top + _reach(window, top)) >> _HIT_BITS) + 2
+    out = np.zeros((mz.shape[0], cells), np.bool_)
+    _mark(out, mz, window)
+    return out
+
+
+@jit
+def _reach(window: tuple[float, int], mz: int) -> int:
+    """Micro-Th from a peak to where the window of an ion ends that still has it."""
+    return int((window[0] * mz + window[1]) / (1 - window[0])) + 2
+
+
+@jit
+def _mark(out: Bits, mz: Ints, window: tuple[float, int]) -> None:
+    """Mark the cells within reach of peaks."""
+    for row in range(mz.shape[0]):
+        for peak in range(mz.shape[1]):
+            at = mz[row, peak]
+            if at < FAR:
+                reach = _reach(window, at)
+                for cell in range(max(at - reach, 0) >> _HIT_BITS, ((at + reach) >> _HIT_BITS) + 1):
+                    out[row, cell] = True
+
+
+@jit
+def may_hit(near: Bits, row: int, query: int) -> bool:
+    """Whether a peak may be within the window of an ion, whose m/z is not below 0."""
+    found: bool = near[row, min(query >> _HIT_BITS, near.shape[1] - 1)]
+    return found
 
 
 @jit

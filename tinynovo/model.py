@@ -70,13 +70,13 @@ class Tinynovo(nn.Module):
 
     def remember(self, batch: PeakBatch) -> Memory:
         """Annotate and encode the peaks of a batch of spectra."""
-        return self.encode(peak_table(batch, self.scorer.options))
+        rows = torch.arange(batch.mz.shape[0], device=batch.mz.device)
+        return self.encode(peak_table(batch, self.scorer.options), rows)
 
-    def encode(self, table: PeakTable) -> Memory:
-        """Encode the peaks of a table."""
-        peaks = self.encoder(table)
+    def encode(self, table: PeakTable, rows: Tensor) -> Memory:
+        """Encode the peaks of some rows, int64 [B], of a table."""
+        peaks = self.encoder(table, rows)
         crosses = [block.get_submodule("cross") for block in self.blocks]
-        rows = torch.arange(peaks.shape[0], device=peaks.device)
         return Memory(table, rows, [c.keys(peaks) for c in crosses if isinstance(c, Attention)])
 
     def start(self, answer: Tensor) -> tuple[Tensor, Tensor]:

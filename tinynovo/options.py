@@ -62,9 +62,15 @@ class SequencingOptions(BaseModel):
         "from an empty answer",
     )
     n_beams: int = Field(6, ge=1, description="beams of the draft, in each direction")
-    candidates: int = Field(5, ge=1, description="drafts that are judged")
+    candidates: int = Field(5, ge=1, description="drafts kept")
     margin: float = Field(
         4.0, gt=0, description="beams that are so many nats worse than the best are given up"
+    )
+    judge_margin: float = Field(
+        2.0,
+        ge=0,
+        description="drafts that are so many nats worse than the best are not judged, unless they "
+        "are to be reported",
     )
     judge_weight: float = Field(
         0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
@@ -127,6 +133,7 @@ EFFORTS: dict[str, tuple[str, ...]] = {
         "n_beams=24",
         "candidates=16",
         "margin=20",
+        "judge_margin=20",
         "refined=4",
         "halt_probability=1",
         "isotope_error_range=[0, 2]",

@@ -9,12 +9,12 @@ Axes: B spectra, S slots (or beams), V candidate tokens, E embedding.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinynovo import kernels
+from tinynovo import kernels, stores
 from tinynovo.cuts import CUT_FEATURES, GLOBALS
 from tinynovo.evidence import (
     EvidenceOptions,
@@ -23,9 +23,9 @@ from tinynovo.evidence import (
     compiled,
     cut_features,
     cut_support,
-    window,
 )
-from tinynovo.kernels import Layer
+from tinynovo.kernels import UNFIT, Weights
+from tinynovo.lookups import Floats, Ground, Ints
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
@@ -68,6 +68,10 @@ class Anchors:
     anchor: Tensor
     past: Tensor
 
+    def arrays(self) -> tuple[Ints, Ints, Ints]:
+        """The same for the kernels."""
+        return self.row.numpy(), self.anchor.numpy(), self.past.numpy()
+
 
 def _key(row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
     """One number for all that an anchor is: int64 [Q]."""
@@ -102,31 +106,32 @@ class _Found:
     logit: Tensor
 
     def logits(self, anchors: int) -> Tensor:
-        """Logits [Q, V] of as many anchors, a large negative number for what was not asked."""
-        out = self.logit.new_full((anchors, VOCABULARY), -1e4)
+        """Logits [Q, V] of as many anchors, `UNFIT` for what was not asked."""
+        out = self.logit.new_full((anchors, VOCABULARY), UNFIT)
         return out.index_put((self.query, self.token), self.logit)
 
 
 class Memo:
-    """What a scorer said of the anchors of a table: logits float32 [anchors, V], and where."""
+    """What a scorer said of the anchors of a table: it is not asked again."""
 
-    def __init__(self) -> None:
-        self.values = torch.empty(0, VOCABULARY)
-        self._keys = np.full(1 << 12, -1)
-        self._numbers = np.zeros(1 << 12, np.int64)
+    def __init__(self, scorer: DirectedScorer) -> None:
+        self.store = stores.opened(scorer.weights())
 
-    def places(self, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows of the values of keys [Q], and which of the keys are new: `add` theirs at once."""
-        known = self.values.shape[0]
-        size = 1 << (2 * (known + key.numel())).bit_length()
-        if size > self._keys.size:
-            self._keys, self._numbers = kernels.roomier(self._keys, self._numbers, size)
-        where, fresh = kernels.numbered(self._keys, self._numbers, key.numpy(), known)
-        return torch.from_numpy(where), torch.from_numpy(fresh)
+    def reserve(self, more: int) -> stores.Store:
+        """The store, with room for so many more anchors."""
+        self.store = stores.roomier(self.store, more)
+        return self.store
 
-    def add(self, values: Tensor) -> None:
-        """Values of new keys, in their order."""
-        self.values = torch.cat([self.values, values])
+    def logits(self, ground: Ground, asked: Anchors) -> Tensor:
+        """Logits [Q, V] of anchors."""
+        store = self.reserve(asked.row.numel())
+        return torch.from_numpy(store.values[stores.ask(store, ground, *asked.arrays())])
+
+
+def _arrays(layer: nn.Module) -> tuple[Floats, Floats]:
+    """Weights of a layer, input by input, and its bias."""
+    weight, bias = layer.get_parameter("weight"), layer.get_parameter("bias")
+    return weight.detach().T.contiguous().numpy(), bias.detach().numpy()
 
 
 class DirectedScorer(nn.Module):
@@ -174,6 +179,13 @@ class DirectedScorer(nn.Module):
             Candidates that do not fit are at a large negative number.
         """
         asked, where = _unlike(row, anchor, past)
+        if compiled(table.features):
+            embedding = anchor.new_zeros(
+                asked.row.shape[0], VOCABULARY, self.options.embedding, dtype=torch.float32
+            )
+            weights, ground = self.memo(table).store.weights, table.ground
+            told = kernels.logits(weights, ground, *asked.arrays(), embedding.numpy())
+            return embedding[where], torch.from_numpy(told)[where]
         found = self._found(table, asked, *self._fitting(table, asked))
         logits = found.logits(asked.row.shape[0])
         embedding = found.embedding.new_zeros(*logits.shape, found.embedding.shape[-1])
@@ -189,19 +201,18 @@ class DirectedScorer(nn.Module):
             asked, where = _unlike(row, anchor, past)
             found = self._found(table, asked, *self._fitting(table, asked))
             return found.logits(asked.row.shape[0])[where]
-        memo: Memo = table.memos.setdefault(self, Memo())
-        where, fresh = memo.places(_key(row, anchor, past))
-        if fresh.numel():
-            asked = Anchors(row.flatten()[fresh], anchor.flatten()[fresh], past.view(-1, 2)[fresh])
-            found = self._found(table, asked, *self._fitting(table, asked))
-            memo.add(found.logits(fresh.numel()))
-        return memo.values[where.view(anchor.shape)]
+        asked = Anchors(row.flatten(), anchor.flatten(), past.view(-1, 2))
+        return self.memo(table).logits(table.ground, asked).view(*anchor.shape, VOCABULARY)
 
     def embedding(
         self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor, token: Tensor
     ) -> Tensor:
         """Embedding of one token at each anchor, float32 [..., E]; zero where it does not fit."""
         asked = Anchors(row.flatten(), anchor.flatten(), past.view(-1, 2))
+        if compiled(table.features):
+            weights, ground = self.memo(table).store.weights, table.ground
+            rows = kernels.embeddings(weights, ground, *asked.arrays(), token.flatten().numpy())
+            return torch.from_numpy(rows).view(*token.shape, -1)
         query, tokens = torch.arange(token.numel(), device=token.device), token.flatten()
         fits = self._fits(table, asked, query, tokens)
         found = self._found(table, asked, query[fits], tokens[fits]).embedding
@@ -216,21 +227,31 @@ class DirectedScorer(nn.Module):
         remaining = table.batch.residue_mass[row] - cut if self.forwards else cut
         return _Cut(row, cut, remaining)
 
-    def _layer(self, layer: nn.Linear) -> Layer:
-        """A first layer for the kernels."""
-        return Layer(
-            layer.weight.T.contiguous().numpy(),
+    def memo(self, table: PeakTable) -> Memo:
+        """What was said of a table before."""
+        if self not in table.memos:
+            table.memos[self] = Memo(self)
+        return cast(Memo, table.memos[self])
+
+    def weights(self) -> Weights:
+        """The scorer, for the kernels."""
+        first = self.first.weight.detach().T.contiguous().numpy()
+        named = self.candidate.weight.detach() + self.first.bias.detach()
+        return Weights(
             self.forwards,
-            window(self.options),
             _LIGHTEST,
+            *_arrays(self.context[0]),
+            *_arrays(self.context[2]),
+            self.past.weight.detach().numpy(),
+            named.numpy(),
+            first,
+            *_arrays(self.second),
+            *_arrays(self.third),
+            *_arrays(self.score),
         )
 
     def _fitting(self, table: PeakTable, asked: Anchors) -> tuple[Tensor, Tensor]:
         """Anchor and token of all candidates that fit: int64 [K] each."""
-        if compiled(table.features):
-            layer = self._layer(self.first)
-            found = kernels.fitting(layer, table.ground, asked.row.numpy(), asked.anchor.numpy())
-            return torch.from_numpy(found[0]), torch.from_numpy(found[1])
         every = torch.ones(
             asked.row.shape[0], VOCABULARY, dtype=torch.bool, device=asked.row.device
         )
@@ -249,17 +270,6 @@ class DirectedScorer(nn.Module):
     def _first(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
         """The first layer of candidates: [K, hidden]."""
         context = self._context(table, asked)
-        if compiled(table.features):
-            out = context.new_empty(query.shape[0], context.shape[1])
-            kernels.candidate_rows(
-                out.numpy(),
-                self._layer(self.first),
-                context.numpy(),
-                (self.candidate.weight + self.first.bias).numpy(),
-                table.ground,
-                *(part.numpy() for part in (asked.row, asked.anchor, query, token)),
-            )
-            return out
         at = self._cut(table, asked, query, token)
         at_cut = cut_features(table, at.row, at.cut, self.options)
         side = _side_features(table, at.row, token, at.cut, at.remaining, self.forwards)
@@ -270,19 +280,11 @@ class DirectedScorer(nn.Module):
     def _context(self, table: PeakTable, asked: Anchors) -> Tensor:
         """What is known of anchors, for all their candidates: [Q, hidden]."""
         row, anchor = asked.row, asked.anchor
-        layer, *rest = self.context
-        assert isinstance(layer, nn.Linear)
-        if compiled(table.features):
-            first = layer.bias.repeat(row.shape[0], 1)
-            told = (table.ground, row.numpy(), anchor.numpy())
-            kernels.anchor_rows(first.numpy(), self._layer(layer), *told)
-        else:
-            place = anchor.to(torch.float32) * 1e-9
-            whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
-            where = torch.stack([place, whole - place, place / whole], -1)
-            at_anchor = cut_features(table, row, anchor, self.options)
-            first = layer(torch.cat([at_anchor, table.globals[row], where], -1))
-        context: Tensor = nn.Sequential(*rest)(first)
+        place = anchor.to(torch.float32) * 1e-9
+        whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
+        where = torch.stack([place, whole - place, place / whole], -1)
+        at_anchor = cut_features(table, row, anchor, self.options)
+        context: Tensor = self.context(torch.cat([at_anchor, table.globals[row], where], -1))
         offset = torch.tensor([0, VOCABULARY], device=row.device)
         history: Tensor = self.past(asked.past + offset).sum(-2)
         return context + history

@@ -6,6 +6,7 @@ not know argv, files of spectra, output formats nor tensors.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -141,6 +142,9 @@ class Sequencer:
             else:
                 sure = {index for index, known in enumerate(answers) if self._sure(known)}
                 tried = [h for h in tried if h.spectrum not in sure]
+            margin = self.options.judge_margin
+            best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
+            tried = [replace(h, least=best[h.spectrum] - margin) for h in tried]
             for index, answer in self.solver.solve(tried, closed=closed):
                 answers[index].append(answer)
         return [

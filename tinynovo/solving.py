@@ -10,19 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from tinynovo.calibration import Answer
 from tinynovo.checkpoint import Checkpoint
-from tinynovo.decoding import BeamOptions, Candidates, best_of, draft, exact_answers
+from tinynovo.decoding import BeamOptions, Candidates, draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.exact import exact_answers
 from tinynovo.masses import WATER, Tolerance, udalton
-from tinynovo.model import Memory, Tinynovo
+from tinynovo.model import Tinynovo
 from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
@@ -36,19 +35,22 @@ _ROOM = 3
 _STRIDE = 4
 """Slots are counted in multiples of so many: spectra that need as many are solved together."""
 
+_BEHIND = 10.0
+"""Nats behind the best from which on a draft has no say in how sure that is."""
+
 _FEW = 2
 """Mass-exact answers taken from the logits at the end of a refinement."""
 
 
 def _alike(answers: Tensor, room: int) -> Iterator[tuple[Tensor, int]]:
-    """Rows of [B, K, S] answers that need as many slots, and how many.
+    """Those of answers [N, S] that need as many slots, and how many.
 
     Empty slots have their say in the network, so they must not depend on what else is in a batch.
     """
     slots = answers.shape[-1]
-    longest = (answers != PAD).sum(-1).amax(-1)
-    used = torch.div(longest + room + _STRIDE - 1, _STRIDE, rounding_mode="floor") * _STRIDE
-    used = used.clamp(max=slots).masked_fill(longest == 0, slots)
+    length = (answers != PAD).sum(-1)
+    used = torch.div(length + room + _STRIDE - 1, _STRIDE, rounding_mode="floor") * _STRIDE
+    used = used.clamp(max=slots).masked_fill(length == 0, slots)
     for size in sorted(set(used.tolist())):
         yield (used == size).nonzero().flatten(), size
 
@@ -93,12 +95,15 @@ class Hypothesis:
     isotopes : int
     proposals : tuple of Peptide
         Peptides to judge beside those that are found.
+    least : float
+        The scorer's log-probability that what is found must exceed.
     """
 
     spectrum: int
     peaks: Peaks
     isotopes: int = 0
     proposals: tuple[Peptide, ...] = ()
+    least: float = float("-inf")
 
     def shifted(self, isotopes: int) -> Hypothesis:
         """The same with the precursor taken to be so many isotopes too heavy."""
@@ -107,34 +112,24 @@ class Hypothesis:
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """Answers of some spectra.
+    """Answers [N] to the spectra of a batch, in any order.
 
-    `tokens` is int64 [B, K, S]; `order`, which ranks the answers of a spectrum (minus infinity: no
-    answer), and `certainty`, the logit of one being right, are [B, K]; `residues`, the same of each
-    residue, is [B, K, S].
+    `row`, the spectrum of each in the batch, `order`, which ranks the answers of a spectrum,
+    `opinion`, the scorer's log-probability, and `certainty`, the logit of being right, are [N];
+    `tokens` is int64 [N, S], and `residues`, the logit of each residue being right, [N, S].
     """
 
+    row: Tensor
     tokens: Tensor
+    opinion: Tensor
     order: Tensor
     certainty: Tensor
     residues: Tensor
 
-    def among(self, rows: Tensor, spectra: int) -> _Judged:
-        """The same answers as those of some rows of so many spectra; the others have none."""
-        blank = torch.full((spectra, self.order.shape[1]), -torch.inf, device=rows.device)
-        wide = torch.zeros(spectra, *self.tokens.shape[1:], device=rows.device)
-        return _Judged(
-            wide.long().index_copy(0, rows, self.tokens),
-            blank.index_copy(0, rows, self.order),
-            torch.zeros_like(blank).index_copy(0, rows, self.certainty),
-            wide.index_copy(0, rows, self.residues),
-        )
-
-
-def _beside(parts: Sequence[_Judged]) -> _Judged:
-    """Answers of several kinds to the same spectra."""
-    names = ("tokens", "order", "certainty", "residues")
-    return _Judged(*(torch.cat([getattr(part, n) for part in parts], 1) for n in names))
+    def beside(self, other: _Judged) -> _Judged:
+        """These and others."""
+        columns = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Judged(*(torch.cat(column) for column in columns))
 
 
 class Solver:
@@ -205,122 +200,142 @@ class Solver:
         batch = peak_batch([h.peaks for h in hypotheses]).to(self.device)
         table = peak_table(batch, self.model.scorer.options)
         slots = self.options.max_peptide_len + 2
-        if self.options.strategy == "draft":
-            found = self._guessed(self._drafts(table, slots))
-            yield from self._told(hypotheses, found, found.order.shape[1])
-            return
-        memory = self.model.encode(table)
-        own, parts = 0, []
+        least = torch.tensor([h.least for h in hypotheses], device=self.device)
         if not closed:
-            parts.append(self._found(memory, slots))
-            own = parts[0].order.shape[1]
+            yield from self._told(hypotheses, self._found(table, least, slots))
         if any(h.proposals for h in hypotheses):
-            parts.append(self._judge(memory, self._proposed(hypotheses, slots)))
-        yield from self._told(hypotheses, _beside(parts), own)
+            asked = self._judge(table, *self._proposed(hypotheses, slots))
+            yield from self._told(hypotheses, asked, proposed=True)
 
     def _told(
-        self, hypotheses: Sequence[Hypothesis], found: _Judged, own: int
+        self, hypotheses: Sequence[Hypothesis], found: _Judged, *, proposed: bool = False
     ) -> Iterator[tuple[int, Answer]]:
-        """Answers out of numbers; those behind the first few of each spectrum were proposed."""
-        parts = (found.order, found.tokens, found.certainty, found.residues)
-        for hypothesis, *row in zip(hypotheses, *(part.tolist() for part in parts), strict=True):
-            for place, told in enumerate(zip(*row, strict=True)):
-                answer = self._answer(hypothesis, told, place >= own)
-                if answer is not None:
-                    yield hypothesis.spectrum, answer
-
-    def _answer(self, hypothesis: Hypothesis, told: Sequence[Any], proposed: bool) -> Answer | None:
-        """One answer out of numbers; none where there is none or its length is not asked for."""
-        order, tokens, certainty, residues = told
-        peptide = decode(tokens)
+        """Answers out of numbers, but for those whose length is not asked for."""
         shortest, longest = self.options.min_peptide_len, self.options.max_peptide_len
-        if order == float("-inf") or not (proposed or shortest <= len(peptide) <= longest):
-            return None
-        last = len(peptide.tokens)
-        each = tuple(residues[last - len(peptide) : last])
-        peaks, isotopes = hypothesis.peaks, hypothesis.isotopes
-        return Answer(peptide, peaks, isotopes, order, certainty, each, proposed)
+        parts = (found.row, found.tokens, found.opinion, found.order, found.certainty)
+        columns = [part.tolist() for part in (*parts, found.residues)]
+        for row, tokens, opinion, order, certainty, residues in zip(*columns, strict=True):
+            peptide, of = decode(tokens), hypotheses[row]
+            if proposed or shortest <= len(peptide) <= longest:
+                last = len(peptide.tokens)
+                each = tuple(residues[last - len(peptide) : last])
+                told = (opinion, order, certainty, each, proposed)
+                yield of.spectrum, Answer(peptide, of.peaks, of.isotopes, *told)
 
-    def _proposed(self, hypotheses: Sequence[Hypothesis], slots: int) -> Tensor:
-        """The proposals of a batch as answers [B, most proposals, S]."""
-        most = max(len(h.proposals) for h in hypotheses)
-        tokens = torch.zeros(len(hypotheses), most, slots, dtype=torch.int64)
-        for row, hypothesis in enumerate(hypotheses):
-            for place, peptide in enumerate(hypothesis.proposals):
-                ids = encode(peptide)
-                tokens[row, place, : len(ids)] = torch.as_tensor(ids)
-        return tokens.to(self.device)
+    def _proposed(self, hypotheses: Sequence[Hypothesis], slots: int) -> tuple[Tensor, Tensor]:
+        """Rows and tokens of the proposals of a batch: [N] and [N, S]."""
+        pairs = [(row, encode(p)) for row, h in enumerate(hypotheses) for p in h.proposals]
+        tokens = torch.zeros(len(pairs), slots, dtype=torch.int64)
+        for place, (_, ids) in enumerate(pairs):
+            tokens[place, : len(ids)] = torch.as_tensor(ids)
+        rows = torch.tensor([row for row, _ in pairs], device=self.device)
+        return rows, tokens.to(self.device)
 
-    def _found(self, memory: Memory, slots: int) -> _Judged:
+    def _found(self, table: PeakTable, least: Tensor, slots: int) -> _Judged:
         """What the model finds by itself."""
-        if self.options.strategy == "empty":
-            size = memory.table.batch.residue_mass.shape[0]
-            blank = torch.zeros(size, 1, slots, dtype=torch.int64, device=self.device)
-            return self._judge(memory, self._refine(memory, blank))
-        judged = self._judge(memory, self._drafts(memory.table, slots).tokens)
-        sure = judged.certainty.masked_fill(~judged.order.isfinite(), -torch.inf).amax(1).sigmoid()
-        unsure = (sure < self.options.halt_probability).nonzero().flatten()
-        if not self.options.refined or not unsure.numel():
-            return judged
-        best = best_of(judged.tokens, judged.order, self.options.refined).tokens
-        best = functional.pad(best, (0, 0, 0, self.options.refined - best.shape[1]))
-        part = memory.select(unsure)
-        refined = self._judge(part, self._refine(part, best[unsure]))
-        return _beside([judged, refined.among(unsure, sure.numel())])
+        options = self.options
+        if options.strategy == "empty":
+            rows = torch.arange(least.numel(), device=self.device)
+            blank = torch.zeros(rows.numel(), slots, dtype=torch.int64, device=self.device)
+            return self._judge(table, *self._refine(table, rows, blank))
+        drafts = self._drafts(table, least, slots)
+        if options.strategy == "draft":
+            return self._guessed(drafts)
+        behind = drafts.score[:, :1] - drafts.score
+        there = drafts.score.isfinite()
+        worth = there & ((behind <= options.judge_margin) | (options.top_match > 1))
+        judged = self._judge(table, worth.nonzero()[:, 0], drafts.tokens[worth])
+        best = worth.nonzero()[:, 1] == 0
+        others = self._others(drafts, there & ~worth, judged, best)
+        if options.refined:
+            judged = self._with_refined(table, judged)
+        return judged.beside(others)
 
-    def _drafts(self, table: PeakTable, slots: int) -> Candidates:
+    @staticmethod
+    def _others(drafts: Candidates, there: Tensor, judged: _Judged, best: Tensor) -> _Judged:
+        """Drafts [B, K] that nobody judges: so far behind the best as the scorer thinks.
+
+        ``best`` says which of those judged is the best draft of its spectrum.
+        """
+        row, rank = there.nonzero(as_tuple=True)
+        known = torch.zeros(2, drafts.score.shape[0], device=row.device)
+        known[:, judged.row[best]] = torch.stack([judged.order, judged.certainty])[:, best]
+        score = drafts.score[row, rank]
+        order, certainty = known[:, row] - (drafts.score[row, 0] - score)
+        tokens = drafts.tokens[row, rank]
+        return _Judged(
+            row, tokens, score, order, certainty, torch.zeros(tokens.shape, device=row.device)
+        )
+
+    def _drafts(self, table: PeakTable, least: Tensor, slots: int) -> Candidates:
         """The best answers of the scorer alone."""
         options = self.options
         beam = BeamOptions(
             n_beams=options.n_beams,
             candidates=options.candidates,
             margin=options.margin,
+            shortest=options.min_peptide_len,
+            longest=options.max_peptide_len,
+            behind=_BEHIND,
             max_slots=slots,
         )
         window = self.window(table.batch.residue_mass)
-        return draft(self.model.scorer, table, beam, self.permitted, window)
+        return draft(self.model.scorer, table, beam, self.permitted, window, least)
 
     @staticmethod
     def _guessed(drafts: Candidates) -> _Judged:
         """Drafts that no judge has seen: the scorer is as sure of each residue as of the mean."""
-        length = (drafts.tokens != PAD).sum(-1).clamp(min=1)
-        certainty = torch.logit((drafts.score / length).exp(), 1e-6)
-        residues = certainty[..., None].expand(drafts.tokens.shape)
-        return _Judged(drafts.tokens, drafts.score, certainty, residues)
+        there = drafts.score.isfinite()
+        tokens, score = drafts.tokens[there], drafts.score[there]
+        length = (tokens != PAD).sum(-1).clamp(min=1)
+        certainty = torch.logit((score / length).exp(), 1e-6)
+        residues = certainty[:, None].expand(tokens.shape)
+        return _Judged(there.nonzero()[:, 0], tokens, score, score, certainty, residues)
 
-    def _refine(self, memory: Memory, answers: Tensor) -> Tensor:
-        """Run the loop from answers [B, K, S]; mass-exact answers of its end, [B, K * few, S]."""
-        shape = (answers.shape[0], answers.shape[1] * _FEW, answers.shape[2])
-        ended = torch.zeros(shape, dtype=torch.int64, device=answers.device)
-        for rows, used in _alike(answers, _ROOM):
-            part = memory.select(rows)
-            *_, last = solve(
-                self.model, answers[rows, :, :used].flatten(0, 1), part, self.recursion
-            )
-            mass = part.table.batch.residue_mass[part.rows].repeat_interleave(answers.shape[1])
+    def _with_refined(self, table: PeakTable, judged: _Judged) -> _Judged:
+        """Answers, and beside them what the loop makes of the best of each spectrum."""
+        few, chosen = self.options.refined, []
+        for row in torch.unique(judged.row).tolist():
+            own = (judged.row == row).nonzero().flatten()
+            best = own[judged.order[own].argsort(descending=True)[:few]]
+            if judged.certainty[own].max().sigmoid() < self.options.halt_probability:
+                chosen.append(best)
+        if not chosen:
+            return judged
+        begun = torch.cat(chosen)
+        ended = self._refine(table, judged.row[begun], judged.tokens[begun])
+        return judged.beside(self._judge(table, *ended))
+
+    def _refine(self, table: PeakTable, rows: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the loop from answers [N, S]; rows and tokens of the mass-exact ones of its end."""
+        needed, place = torch.unique(rows, return_inverse=True)
+        memory = self.model.encode(table, needed)
+        ended = answers.new_zeros(answers.shape[0], _FEW, answers.shape[1])
+        for chosen, used in _alike(answers, _ROOM):
+            part = memory.select(place[chosen])
+            *_, last = solve(self.model, answers[chosen, :used], part, self.recursion)
+            mass = table.batch.residue_mass[part.rows]
             exact = exact_answers(last.logits, mass, self.permitted, self.window(mass), _FEW)
-            ended[rows, :, :used] = exact.tokens.view(rows.numel(), -1, used)
-        return ended
+            ended[chosen, :, :used] = exact.tokens
+        there = (ended != PAD).any(-1)
+        return rows[there.nonzero()[:, 0]], ended[there]
 
-    def _judge(self, memory: Memory, answers: Tensor) -> _Judged:
-        """Order answers [B, K, S] by scorer and judge; how sure the judge is of each."""
-        weight = self.options.judge_weight
-        order = torch.zeros(answers.shape[:2], device=answers.device)
-        certainty = torch.zeros_like(order)
-        residues = torch.zeros(answers.shape, device=answers.device)
-        for rows, used in _alike(answers, 1):
-            part, known = answers[rows, :, :used], memory.select(rows)
-            flat, updates = part.flatten(0, 1), self.recursion.latent_updates
-            told = judge(self.model, flat, known, updates)
-            mass = known.table.batch.residue_mass[known.rows].repeat_interleave(part.shape[1])
-            permitted = self.permitted.along(flat, mass)
-            opinion = self.model.opinion(told.evidence, permitted).sum(-1)
-            mixed = (1 - weight) * opinion + weight * told.halt
-            order[rows] = mixed.view(part.shape[:2])
-            certainty[rows] = told.halt.view(part.shape[:2])
-            residues[rows, :, :used] = told.residues.view(part.shape)
-        order = order.masked_fill((answers == PAD).all(-1), -torch.inf)
-        return _Judged(answers, order, certainty, residues)
+    def _judge(self, table: PeakTable, rows: Tensor, answers: Tensor) -> _Judged:
+        """Order answers [N, S] to spectra of some rows by scorer and judge; how sure it is."""
+        weight, updates = self.options.judge_weight, self.recursion.latent_updates
+        opinion, order, certainty = torch.zeros(3, rows.numel(), device=rows.device)
+        residues = torch.zeros(answers.shape, device=rows.device)
+        needed, place = torch.unique(rows, return_inverse=True)
+        memory = self.model.encode(table, needed)
+        for chosen, used in _alike(answers, 1):
+            part, known = answers[chosen, :used], memory.select(place[chosen])
+            told = judge(self.model, part, known, updates)
+            permitted = self.permitted.along(part, table.batch.residue_mass[known.rows])
+            opinion[chosen] = self.model.opinion(told.evidence, permitted).sum(-1)
+            order[chosen] = (1 - weight) * opinion[chosen] + weight * told.halt
+            certainty[chosen] = told.halt
+            residues[chosen, :used] = told.residues
+        return _Judged(rows, answers, opinion, order, certainty, residues)
 
     def window(self, residue_mass: Tensor) -> Tensor:
         """Micro-dalton by which answers may miss the precursor: int64, shape of the input."""

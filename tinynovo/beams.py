@@ -1,0 +1,330 @@
+"""Beams: drafts of one spectrum, searched from both ends and scored in both directions.
+
+Compiled for the CPU, by numba. Knows the search that `tinynovo.decoding` defines: tests hold the
+two against each other. Does not know what the scorer rests on, nor
+what becomes of drafts.
+
+Axes: Q anchors, V tokens, S slots, W beams, K answers.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+
+from tinynovo.kernels import MODIFIES, UNFIT
+from tinynovo.lookups import MASSES, Bits, Floats, Ground, Ints, jit
+from tinynovo.stores import Store, ask
+
+CELL = 1_000
+"""Micro-dalton of a cell of the grid of masses that residues can add up to."""
+
+REACH = 600_000_000
+"""Micro-dalton from which on every mass counts as one that they can."""
+
+ROUNDING = 5 * CELL
+"""What ten residues, each off by half a cell, can be off together."""
+
+NOTHING = np.float32(-1e30)
+"""Score of what is not there: compiled arithmetic is not meant for infinity."""
+
+_UNKNOWN = np.float32(1e30)
+
+
+@cache
+def compositions() -> Ints:
+    """How many cells before each one hold a mass that residues can add up to: int64 [cells + 1]."""
+    plain = MASSES[1:][~MODIFIES[1:]].tolist()
+    reach = np.zeros(REACH // CELL, np.bool_)
+    reach[0] = True
+    for width in {round(mass / CELL) for mass in plain} - {0}:
+        for _ in range(len(reach) // width):
+            reach[width:] |= reach[:-width].copy()
+    return np.concatenate([[0], np.cumsum(reach)])
+
+
+class Rules(NamedTuple):
+    """What a peptide may be built of.
+
+    Attributes
+    ----------
+    first, others : bool [V]
+        As in `tinynovo.permitted.Permitted`.
+    heads : int64 [heads]
+        Micro-dalton of what may stand before the residues.
+    sums : int64 [cells + 1]
+        Of `compositions`.
+    """
+
+    first: Bits
+    others: Bits
+    heads: Ints
+    sums: Ints
+
+
+class Limits(NamedTuple):
+    """How wide and how long is searched, as in `tinynovo.decoding.BeamOptions`."""
+
+    beams: int
+    candidates: int
+    margin: float
+    behind: float
+    shortest: int
+    longest: int
+    slots: int
+
+
+@jit
+def _log_softmax(
+    out: Floats, logits: Floats, rules: Rules, forwards: bool, anchor: int, slack: int
+) -> None:
+    """Write the log-probability of each token among those that fit and are permitted to [V].
+
+    That of the others is hardly above `UNFIT`.
+    """
+    most = np.float32(UNFIT)
+    for token in range(out.shape[0]):
+        begins = anchor == 0 if forwards else abs(anchor - MASSES[token]) <= slack
+        may = rules.first[token] if begins else rules.others[token]
+        out[token] = logits[token] if may else np.float32(UNFIT)
+        most = max(most, out[token])
+    total = np.float32(0)
+    for token in range(out.shape[0]):
+        if out[token] > UNFIT:
+            total += np.exp(out[token] - most)
+    if total > 0:
+        out -= most + np.log(total)
+
+
+@jit
+def _composable(rules: Rules, forwards: bool, remaining: int, window: int) -> bool:
+    """Whether residues, and backwards what may stand before them, can make up the rest."""
+    cells, room = rules.sums.shape[0] - 1, window + ROUNDING
+    for head in range(1 if forwards else rules.heads.shape[0]):
+        left = remaining if forwards else remaining - rules.heads[head]
+        low = min(max((left - room) // CELL, 0), cells)
+        high = min(max((left + room) // CELL, -1), cells - 1)
+        if left + room >= REACH or rules.sums[high + 1] > rules.sums[low]:
+            return True
+    return False
+
+
+@jit
+def _keep(
+    tokens: Ints, scores: Floats, before: Ints, length: int, token: int, score: np.float32
+) -> None:
+    """Put an answer where it stands among the best [K, S]; the worst falls out."""
+    at = scores.shape[0] - 1
+    if score <= scores[at]:
+        return
+    while at > 0 and scores[at - 1] < score:
+        scores[at] = scores[at - 1]
+        tokens[at] = tokens[at - 1]
+        at -= 1
+    scores[at] = score
+    tokens[at, :length] = before[:length]
+    tokens[at, length] = token
+    tokens[at, length + 1 :] = 0
+
+
+@jit
+def _choose(value: Floats, least: np.float32, chosen: Ints) -> int:
+    """Write the cells of the best of values [W, V] that are not below the least; how many."""
+    count = 0
+    while count < chosen.shape[0]:
+        best, at = NOTHING, -1
+        for cell in range(value.size):
+            one = value[cell // value.shape[1], cell % value.shape[1]]
+            if one > best:
+                best, at = one, cell
+        if at < 0 or best < least:
+            break
+        value[at // value.shape[1], at % value.shape[1]] = NOTHING
+        chosen[count] = at
+        count += 1
+    return count
+
+
+@jit
+def _search(
+    done: Ints,
+    scores: Floats,
+    store: Store,
+    ground: Ground,
+    row: int,
+    rules: Rules,
+    limits: Limits,
+    window: int,
+    least: float,
+) -> None:
+    """Write the best answers of a beam, in the order it goes, to [K, S], and their scores to [K].
+
+    ``least`` is the log-probability that they must exceed.
+    """
+    forwards = store.weights.forwards
+    total, slack = ground.facts[row, 0], ground.facts[row, 3]
+    width, tokens_all, step = limits.beams, MASSES.shape[0], 1 if forwards else -1
+    if least > NOTHING:
+        width = (width + 1) // 2
+    value, chosen = np.empty((width, tokens_all), np.float32), np.empty(width, np.int64)
+    held, anchor = np.zeros((width, limits.slots), np.int64), np.empty(width, np.int64)
+    past, score = np.zeros((width, 2), np.int64), np.zeros(width, np.float32)
+    anchor[0], alive = 0 if forwards else total, 1
+    rows = np.full(width, row)
+    for length in range(limits.slots):
+        where = ask(store, ground, rows[:alive], anchor[:alive], past[:alive])
+        for beam in range(alive):
+            logits = store.values[where[beam]]
+            _log_softmax(value[beam], logits, rules, forwards, anchor[beam], slack)
+            for token in range(tokens_all):
+                fits = value[beam, token] > UNFIT / 2
+                reached = score[beam] + value[beam, token] if fits else NOTHING
+                value[beam, token] = reached if reached > least else NOTHING
+                cut = anchor[beam] + step * MASSES[token]
+                remaining = total - cut if forwards else cut
+                begun = length > 0 and MODIFIES[held[beam, 0]]
+                residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
+                asked = limits.shortest <= residues <= limits.longest
+                if asked and reached > least and abs(remaining) <= min(window, slack):
+                    _keep(done, scores, held[beam], length, token, reached)
+        best = NOTHING
+        for beam in range(alive):
+            for token in range(tokens_all):
+                if value[beam, token] > NOTHING:
+                    cut = anchor[beam] + step * MASSES[token]
+                    remaining = total - cut if forwards else cut
+                    opens = abs(remaining) > slack and value[beam, token] > scores[-1]
+                    if opens and _composable(rules, forwards, remaining, min(window, slack)):
+                        best = max(best, value[beam, token])
+                    else:
+                        value[beam, token] = NOTHING
+        reached_by = value[:alive].copy()
+        alive = _choose(value[:alive], best - np.float32(limits.margin), chosen)
+        if best == NOTHING or length + 1 == limits.slots:
+            return
+        parents = chosen[:alive] // tokens_all
+        held[:alive], anchor[:alive], past[:alive] = held[parents], anchor[parents], past[parents]
+        for beam in range(alive):
+            token = chosen[beam] % tokens_all
+            score[beam] = reached_by[parents[beam], token]
+            held[beam, length] = token
+            anchor[beam] += step * MASSES[token]
+            past[beam, 1], past[beam, 0] = past[beam, 0], token
+
+
+@jit
+def _length(tokens: Ints) -> int:
+    length = 0
+    while length < tokens.shape[0] and tokens[length]:
+        length += 1
+    return length
+
+
+@jit
+def _along(
+    store: Store, ground: Ground, row: int, rules: Rules, tokens: Ints, bound: float
+) -> np.float32:
+    """Log-probability of an answer [S] in one direction; given up when not above the bound."""
+    forwards = store.weights.forwards
+    slack, length = ground.facts[row, 3], _length(tokens)
+    anchor = np.array([0 if forwards else ground.facts[row, 0]])
+    past, rows = np.zeros((1, 2), np.int64), np.array([row])
+    value, total = np.empty(MASSES.shape[0], np.float32), np.float32(0)
+    for place in range(length):
+        token = tokens[place if forwards else length - 1 - place]
+        where = ask(store, ground, rows, anchor, past)
+        _log_softmax(value, store.values[where[0]], rules, forwards, anchor[0], slack)
+        total += value[token]
+        if total <= bound:
+            return NOTHING
+        anchor[0] += MASSES[token] if forwards else -MASSES[token]
+        past[0, 1], past[0, 0] = past[0, 0], token
+    return total
+
+
+@jit
+def _found(
+    one: Store,
+    two: Store,
+    ground: Ground,
+    row: int,
+    rules: Rules,
+    limits: Limits,
+    window: int,
+    least: float,
+) -> tuple[Ints, Floats]:
+    """Different answers of both searches [2 K, S], and what each direction says, [2 K, 2].
+
+    What a direction was not asked is `_UNKNOWN`.
+    """
+    few = limits.candidates
+    tokens = np.zeros((2 * few, limits.slots), np.int64)
+    told = np.full((2 * few, 2), NOTHING)
+    _search(tokens[:few], told[:few, 0], one, ground, row, rules, limits, window, least)
+    _search(tokens[few:], told[few:, 1], two, ground, row, rules, limits, window, least)
+    for n in range(2 * few):
+        if n >= few:
+            length = _length(tokens[n])
+            tokens[n, :length] = tokens[n, :length][::-1].copy()
+        own = 0 if n < few else 1
+        told[n, 1 - own] = _UNKNOWN if told[n, own] > NOTHING else NOTHING
+    for n in range(few):
+        for m in range(few, 2 * few):
+            if told[m, 1] > NOTHING and (tokens[n] == tokens[m]).all():
+                told[n, 1], told[m, :] = told[m, 1], NOTHING
+    return tokens, told
+
+
+@jit
+def draft(
+    one: Store,
+    two: Store,
+    ground: Ground,
+    row: int,
+    rules: Rules,
+    limits: Limits,
+    window: int,
+    least: float,
+) -> tuple[Ints, Floats]:
+    """The best answers to a spectrum [K, S], in order, and their scores [K].
+
+    Parameters
+    ----------
+    one, two : Store
+        Forwards and backwards, with room for all that may be asked.
+    ground : Ground
+    row : int
+        Of the spectrum.
+    rules : Rules
+    limits : Limits
+    window : int
+        Micro-dalton by which an answer may miss the precursor.
+    least : float
+        Log-probability, mean of both directions, that an answer must exceed.
+    """
+    tokens, told = _found(one, two, ground, row, rules, limits, window, least)
+    own = np.empty(told.shape[0], np.float32)
+    for n in range(own.shape[0]):
+        own[n] = told[n, 1] if told[n, 0] == _UNKNOWN else told[n, 0]
+    best, scores = (
+        np.zeros((limits.candidates, limits.slots), np.int64),
+        np.full(limits.candidates, NOTHING),
+    )
+    for n in np.argsort(-own, kind="mergesort"):
+        if own[n] == NOTHING:
+            break
+        bound = max(least, scores[0] - limits.behind, scores[-1])
+        for side in range(2):
+            if told[n, side] == _UNKNOWN:
+                store = one if side == 0 else two
+                told[n, side] = _along(store, ground, row, rules, tokens[n], 2 * bound - own[n])
+        mean = (told[n, 0] + told[n, 1]) / np.float32(2)
+        if mean > bound:
+            length = _length(tokens[n])
+            _keep(best, scores, tokens[n], length - 1, tokens[n, length - 1], mean)
+    for n in range(1, limits.candidates):
+        if scores[n] < scores[0] - limits.behind:
+            best[n], scores[n] = 0, NOTHING
+    return best, scores
