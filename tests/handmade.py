@@ -17,7 +17,7 @@ from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, peak_batch, token_ids
 
 EVIDENCE = EvidenceOptions(hidden=16, embedding=4)
-SHAPE = ModelOptions(width=32, blocks=1, heads=2)
+SHAPE = ModelOptions(width=32, blocks=1, heads=2, expectation_blocks=1)
 KEEP_ALL = Preprocessing(min_peaks=1)
 
 
@@ -64,7 +64,7 @@ def network(seed: int = 0) -> Tinynovo:
 def loaded(seed: int = 0) -> Checkpoint:
     """That network as a checkpoint holds it; it has opinions and can be brief."""
     model = network(seed)
-    for head in (model.judge[2], model.residue):
+    for head in (model.judge[-1], model.residue):
         torch.nn.init.normal_(head.weight)
     torch.nn.init.zeros_(model.keep.bias)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from tinynovo.decoding import (
     draft,
     without_repeats,
 )
-from tinynovo.evidence import PeakTable, closing_slack, peak_table
+from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.exact import exact_answers, squeezed
 from tinynovo.modifications import Switch
 from tinynovo.peptide import Peptide
@@ -84,7 +84,7 @@ class Oracle:
 
 
 def table_of(*peptides: str) -> PeakTable:
-    return peak_table(batch_of(*peptides), EVIDENCE)
+    return PeakTable(batch_of(*peptides), EVIDENCE)
 
 
 def names(tokens: Tensor) -> str:
@@ -180,7 +180,7 @@ def test_a_required_modification_alone_is_no_answer(forwards: bool):
     with torch.inference_mode():
         scorer = network().scorer
         one = scorer.forwards if forwards else scorer.backwards
-        found = search(one, peak_table(batch, EVIDENCE), options, permitted)
+        found = search(one, PeakTable(batch, EVIDENCE), options, permitted)
     assert {names(tokens) for tokens in found.tokens[0]} == {""}
     assert names(found.tokens[1, 0]) == "[TMT6plex]-G"
 
@@ -284,10 +284,10 @@ def test_compiled_drafts_are_those_that_are_defined(
     options = BeamOptions(n_beams=5, candidates=4, margin=margin, behind=behind, max_slots=16)
     beaten = torch.full((len(peptides),), least)
     with torch.no_grad():
-        fast = peak_table(batch, EVIDENCE)
+        fast = PeakTable(batch, EVIDENCE)
         window = closing_slack(batch.residue_mass)
         found = draft(scorer, fast, options, permitted, window, beaten)
-    slow = peak_table(batch, EVIDENCE)
+    slow = PeakTable(batch, EVIDENCE)
     again = draft(scorer, slow, options, permitted, window, beaten)
     check_answers(found, batch.residue_mass, permitted, window)
     for row in range(len(peptides)):

@@ -11,18 +11,15 @@ from hypothesis import strategies as st
 
 from tinynovo.cuts import ANNOTATIONS, CUT_FEATURES, GLOBALS, MAIN_IONS, NODE_BIN
 from tinynovo.evidence import (
-    EXPLAINED,
     EvidenceOptions,
     PeakTable,
     cut_features,
     cut_support,
-    explained_shares,
     ion_mz,
     nearest_peak,
-    peak_table,
 )
 from tinynovo.spectrum import Peaks
-from tinynovo.tokens import FAR, TOKENS, peak_batch, token_masses
+from tinynovo.tokens import FAR, TOKENS, peak_batch
 
 OPTIONS = EvidenceOptions()
 PEPTIDE = 781_349_399
@@ -38,7 +35,7 @@ _ION = 2 + ANNOTATIONS + 3
 def table_of(*peaks: tuple[float, float], charge: int = 2, mass: int = PEPTIDE) -> PeakTable:
     mz = np.array([round(m * 1e6) for m, _ in peaks], np.int64)
     intensity = np.array([i for _, i in peaks], np.float32)
-    return peak_table(peak_batch([Peaks(mz, intensity, mass + 18_010_565, charge)]), OPTIONS)
+    return PeakTable(peak_batch([Peaks(mz, intensity, mass + 18_010_565, charge)]), OPTIONS)
 
 
 def looked_up(table: PeakTable, *cuts: int) -> torch.Tensor:
@@ -199,36 +196,15 @@ def test_support_reaches_over_the_edge_of_a_cell():
 
 def test_support_of_a_cut_is_that_of_its_own_spectrum():
     batch = batch_of("PEPTLDE", "WWWWWWWWK")
-    table = peak_table(batch, OPTIONS)
+    table = PeakTable(batch, OPTIONS)
     support = cut_support(table, torch.tensor([0, 1]), torch.tensor([P, P]))
     assert support[0] > 0
     assert support[1] == 0
 
 
-def test_explained_shares_of_a_hand_counted_spectrum():
-    table = table_of((98.0600, 0.5), (250.0, 0.5), (703.3145, 1.0), (720.0, 1.0))
-    cuts = torch.tensor([[P, PE, PEPTIDE, PEPTIDE]])
-    shares = explained_shares(table, torch.tensor([0]), cuts, OPTIONS)
-    assert shares.shape == (1, EXPLAINED)
-    above_precursor = 0.5
-    assert shares[0].tolist() == pytest.approx(
-        [1.5 / 3, 1.25 / 2.5, 0.5, 0.5, 0.5, above_precursor, 0.5]
-    )
-
-
-def test_an_answer_explains_its_own_ladder_and_nothing_explains_nothing():
-    table = peak_table(batch_of("PEPTLDE"), OPTIONS)
-    mass = dict(zip(TOKENS, token_masses().tolist(), strict=True))
-    right = torch.tensor([[mass[r] for r in "PEPTLDE"]]).cumsum(-1)
-    shares = explained_shares(table, torch.tensor([0]), right, OPTIONS)
-    assert shares[0].tolist() == pytest.approx([1.0] * EXPLAINED)
-    nothing = torch.zeros_like(right)
-    assert explained_shares(table, torch.tensor([0]), nothing, OPTIONS).count_nonzero() == 0
-
-
 def test_annotations_do_not_depend_on_the_company():
-    alone = peak_table(batch_of("PEPTLDE"), OPTIONS)
-    both = peak_table(batch_of("PEPTLDE", "SAMPLERSAMPLER"), OPTIONS)
+    alone = PeakTable(batch_of("PEPTLDE"), OPTIONS)
+    both = PeakTable(batch_of("PEPTLDE", "SAMPLERSAMPLER"), OPTIONS)
     peaks = alone.features.shape[1]
     assert both.features.shape[1] > peaks
     assert torch.equal(both.features[0, :peaks], alone.features[0])
@@ -240,7 +216,7 @@ def test_annotations_do_not_depend_on_the_company():
 
 
 def test_globals_tell_charge_and_grid():
-    plain = peak_table(batch_of("PEPTLDE"), OPTIONS).globals
+    plain = PeakTable(batch_of("PEPTLDE"), OPTIONS).globals
     assert plain.shape == (1, GLOBALS)
     assert plain[0, :8].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
     exact = table_of((100.1234, 1.0), (200.4567, 1.0)).globals[0, -1]

@@ -17,12 +17,13 @@ from tinynovo.losses import (
     ranking_loss,
     residue_loss,
     same_mass,
+    same_place,
     spectrum_loss,
     step_weights,
 )
 from tinynovo.tokens import PAD, VOCABULARY, token_ids
 
-G, A, S, D, E, F = token_ids(["G", "A", "S", "D", "E", "F"])
+G, A, S, D, E, F, K = token_ids(["G", "A", "S", "D", "E", "F", "K"])
 (DEAMIDATED, OXIDISED) = token_ids(["N[Deamidated]", "M[Oxidation]"])
 
 
@@ -179,3 +180,12 @@ def test_precursor_loss_weighs_by_probability():
     half = logits_of({G: 0.5, A: 0.5})
     wanted = torch.tensor([(57_021_464 + 71_037_114) // 2 + 20_000_000])
     assert precursor_loss(half, wanted).item() == pytest.approx(0.5 * 0.2**2, rel=1e-4)
+
+
+def test_a_residue_is_right_where_it_stands_between_the_same_masses():
+    """GG weighs what N does: behind it the residues are right, one slot further."""
+    n = token_ids(["N"])[0]
+    truth = torch.tensor([[n, A, S, K, 0], [n, A, S, K, 0], [D, A, S, 0, 0]])
+    judged = torch.tensor([[G, G, A, S, K], [n, S, A, K, 0], [DEAMIDATED, A, S, 0, 0]])
+    right = [[0, 0, 1, 1, 1], [1, 0, 0, 1, 0], [1, 1, 1, 0, 0]]
+    assert same_place(judged, truth).int().tolist() == right

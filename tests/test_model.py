@@ -164,16 +164,18 @@ def test_answers_and_spectra_do_not_see_each_other():
             assert torch.allclose(all_rows[row], one[0], atol=1e-4)
 
 
-def test_an_untrained_judge_ranks_as_the_scorer_does():
+def test_an_untrained_judge_ranks_by_the_scorer_and_what_is_expected():
     model, batch = network(4), batch_of("GASPVTK")
     texts = ("GASPVTK", "AGSPVTK", "TVPSAGK", "KTVPSAG", "SAGVPTK")
     answers = answers_of(*texts)
     memory = model.remember(batch)
     with torch.inference_mode():
-        halt = model.verdict(model.start(answers)[1], model.evidence(answers, memory))[0]
+        evidence = model.evidence(answers, memory)
+        halt = model.verdict(model.start(answers)[1], evidence)[0]
         drafted = answer_scores(model.scorer, memory.table, answers[None], Permitted.by({}))[0]
     assert len(set(drafted.tolist())) == len(texts)
-    assert halt.tolist() == pytest.approx((2 + 0.5 * drafted).tolist(), abs=1e-3)
+    told = 2 + 0.5 * drafted + 0.15 * evidence.summary[:, 0]
+    assert halt.tolist() == pytest.approx(told.tolist(), abs=1e-3)
 
 
 MODS: list[dict[str, Switch]] = [
@@ -242,7 +244,7 @@ def test_no_float64_between_batch_and_answer():
 def test_no_float64_in_training():
     model = network()
     target = answers_of(*PEPTIDES)
-    loop = LoopObjective(model, RecursionOptions(cycles=2), LossOptions())
+    loop = LoopObjective(model, RecursionOptions(cycles=2), LossOptions(), judged=1)
     with NoDouble():
         batch = batch_of(*PEPTIDES)
         loss, _ = ScorerObjective(model)(batch, target)
@@ -269,3 +271,13 @@ def test_an_answer_has_no_gaps():
     tokens = torch.tensor([[3, PAD, 5, PAD, 7], [PAD, PAD, PAD, PAD, 4], [1, 2, 3, PAD, PAD]])
     settled = Tinynovo.settle(torch.nn.functional.one_hot(tokens, VOCABULARY).float())
     assert settled.tolist() == [[3, 5, 7, PAD, PAD], [4, PAD, PAD, PAD, PAD], [1, 2, 3, PAD, PAD]]
+
+
+def test_a_network_without_an_encoder_looks_at_no_peaks_but_those_of_its_answer():
+    shape = SHAPE.model_copy(update={"encoder_blocks": 0})
+    model = Tinynovo(shape, EVIDENCE)
+    assert not [n for n, _ in model.named_parameters() if n.startswith("encoder") or "cross" in n]
+    memory, target = model.remember(batch_of(*PEPTIDES)), answers_of(*PEPTIDES)
+    *_, step = solve(model, target, memory.select(torch.arange(3)), RecursionOptions())
+    assert step.logits.isfinite().all()
+    assert step.logits.shape == (3, 18, VOCABULARY)

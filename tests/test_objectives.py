@@ -7,6 +7,7 @@ from handmade import batch_of, network
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tinynovo.evidence import PeakTable
 from tinynovo.losses import LossOptions
 from tinynovo.objectives import (
     LoopObjective,
@@ -33,9 +34,7 @@ def targets(*peptides: str, slots: int = 9) -> torch.Tensor:
 def test_the_scorer_is_asked_for_the_next_residue_at_the_true_anchors():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     loss, figures = ScorerObjective(model)(batch, target)
-    from tinynovo.evidence import peak_table
-
-    table = peak_table(batch, model.scorer.options)
+    table = PeakTable(batch, model.scorer.options)
     forwards, backwards = model.scorer.logits(table, torch.arange(len(target)), target)
     real = target != PAD
     parts = [
@@ -71,16 +70,16 @@ def test_padding_of_the_target_changes_no_loss():
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
-def loop(model: torch.nn.Module, **losses: object) -> LoopObjective:
+def loop(model: torch.nn.Module, judged: int = 1, **losses: object) -> LoopObjective:
     recursion = RecursionOptions(latent_updates=1, supervision_steps=2)
-    return LoopObjective(model, recursion, LossOptions(**losses))
+    return LoopObjective(model, recursion, LossOptions(**losses), judged=judged)
 
 
 def test_every_supervision_step_has_its_loss_and_the_total_weighs_them():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     first = target[:, None].repeat(1, 2, 1)
     for kind, weights in (("uniform", [0.5, 0.5]), ("linear", [1 / 3, 2 / 3])):
-        loss, figures = loop(model, steps=kind, scorer=0)(batch, target, first)
+        loss, figures = loop(model, 0, steps=kind, scorer=0)(batch, target, first)
         by_step = [figures[f"step{number}_loss"] for number in (0, 1)]
         expected = sum(w * part for w, part in zip(weights, by_step, strict=True))
         assert loss.item() == pytest.approx(expected, rel=1e-5)
@@ -90,7 +89,7 @@ def test_a_steps_loss_is_the_weighted_sum_of_its_parts():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     weights = {"halt": 0.7, "ranking": 0.4, "residue": 0.3, "spectrum": 0.2, "precursor": 0.05}
     first = torch.stack([target, target.flip(-1), target], 1)
-    _, figures = loop(model, **weights)(batch, target, first)
+    _, figures = loop(model, 0, **weights)(batch, target, first)
     parts = {name: figures[f"step0_{name}_loss"] for name in weights}
     total = figures["step0_cross_entropy"] + sum(weights[n] * parts[n] for n in weights)
     assert all(part > 0 for part in parts.values())
@@ -124,13 +123,15 @@ def test_all_answers_are_judged_where_none_is_left_out():
     torch.nn.init.constant_(model.keep.bias, -40.0)  # so that an empty answer is filled at once
     torch.nn.init.zeros_(model.lean)  # so that the judge is never so sure that no loss is left
     recursion = RecursionOptions(latent_updates=1, supervision_steps=2)
-    objective = LoopObjective(model, recursion, LossOptions(), unjudged=0)
+    objective = LoopObjective(model, recursion, LossOptions(), judged=0)
     wrong = objective(batch, target, target.flip(-1)[:, None])[1]
     empty = objective(batch, target, torch.zeros_like(target)[:, None])[1]
     assert wrong["step0_halt_loss"] > 0
     assert empty["step0_halt_loss"] == 0
     assert empty["step1_halt_loss"] > 0
-    assert loop(model)(batch, target, target.flip(-1)[:, None])[1]["step0_halt_loss"] == 0
+    apart = loop(model)(batch, target, target.flip(-1)[:, None].repeat(1, 2, 1))[1]
+    assert apart["halt_loss"] > 0
+    assert "step0_halt_loss" not in apart
 
 
 def test_figures_of_a_hand_made_step():
@@ -199,11 +200,11 @@ def test_the_last_answer_and_empty_ones_are_not_judged():
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     wrong = target.flip(-1)
     blank = torch.zeros_like(target)
-    objective = loop(model)
 
     def figures(*answers: torch.Tensor) -> dict[str, float]:
+        objective = loop(model, len(answers) - 1)
         found = objective(batch, target, torch.stack(answers, 1))[1]
-        return {name: found[f"step0_{name}_loss"] for name in ("halt", "ranking", "residue")}
+        return {name: found[f"{name}_loss"] for name in ("halt", "ranking", "residue")}
 
     alone = figures(wrong, target, blank)
     assert alone == pytest.approx(figures(wrong, target, wrong), rel=1e-4)
@@ -238,9 +239,9 @@ def test_no_draft_is_taken_twice_and_missing_ones_stay_empty():
     }
 
 
-@pytest.mark.parametrize("kind", ["truth", "empty", "corrupted"])
+@pytest.mark.parametrize("kind", ["truth", "empty", "draft", "corrupted"])
 def test_the_last_start_is_of_the_kind_asked_for(kind: str):
-    shares = dict.fromkeys(["truth", "empty", "corrupted"], 0.0)
+    shares = dict.fromkeys(["truth", "empty", "draft", "corrupted"], 0.0)
     options = StartOptions(drafts=1, **{**shares, kind: 1.0})
     target = torch.tensor([[K, Q, G, A, PAD]] * 2)
     outs = [
@@ -251,13 +252,15 @@ def test_the_last_start_is_of_the_kind_asked_for(kind: str):
         assert outs == [[K, Q, G, A, PAD]] * 25
     elif kind == "empty":
         assert outs == [[PAD] * 5] * 25
+    elif kind == "draft":
+        assert outs == [[G, A, S, PAD, PAD]] * 25
     else:
         assert len({tuple(out) for out in outs}) > 5
         assert all(PAD not in out[:3] for out in outs)
 
 
 def test_start_shares_are_kept():
-    options = StartOptions(corrupted=0.25, truth=0.5, empty=0.25)
+    options = StartOptions(draft=0.0, corrupted=0.25, truth=0.5, empty=0.25)
     target = torch.tensor([[A, A, A, PAD, PAD]] * 4000)
     drafts = np.repeat(DRAFTS[:1], 4000, 0)
     last = starts(target, drafts, options, np.random.default_rng(1))[:, -1]

@@ -8,7 +8,7 @@ from handmade import EVIDENCE, batch_of, cleaned, ladder, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinynovo.evidence import PeakTable, closing_slack, peak_table
+from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.peptide import Peptide
 from tinynovo.scorer import (
     DirectedScorer,
@@ -36,7 +36,7 @@ ANSWERS = st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=12)
 
 
 def table_of(*peptides: str) -> PeakTable:
-    return peak_table(batch_of(*peptides), EVIDENCE)
+    return PeakTable(batch_of(*peptides), EVIDENCE)
 
 
 def fitting(scorer: DirectedScorer, table: PeakTable, anchor: int) -> set[str]:
@@ -181,11 +181,11 @@ def test_compiled_is_what_is_defined(
     token = (anchor % VOCABULARY).clamp(min=1)
     for one in (network().scorer.forwards, network().scorer.backwards):
         with torch.enable_grad():
-            slow = peak_table(batch, EVIDENCE)
+            slow = PeakTable(batch, EVIDENCE)
             embedding, logits = one(slow, row, anchor, past)
         own = embedding[torch.arange(len(asked)), token]
         with torch.no_grad():
-            fast = peak_table(batch, EVIDENCE)
+            fast = PeakTable(batch, EVIDENCE)
             again = one(fast, row, anchor, past)
             assert torch.allclose(again[0], embedding, atol=1e-4)
             assert torch.allclose(again[1], logits, atol=1e-4)
@@ -219,11 +219,10 @@ def test_a_question_has_room_for_every_token():
 
 def test_evidence_reaches_the_score():
     """The same question, put to the right spectrum and to one without its ions."""
-    batch = batch_of("PEPTLDEK")
-    full = peak_table(batch, EVIDENCE)
+    full, batch = PeakTable(batch_of("PEPTLDEK"), EVIDENCE), batch_of("PEPTLDEK")
     batch.intensity.zero_()
     batch.mz[:] = torch.arange(batch.mz.shape[1]) + 60_000_000
-    empty = peak_table(batch, EVIDENCE)
+    empty = PeakTable(batch, EVIDENCE)
     scorer = network().scorer.forwards
     past = torch.zeros(1, 1, 2, dtype=torch.int64)
     logits = [scorer(table, ROW, torch.tensor([[0]]), past)[1] for table in (full, empty)]

@@ -60,7 +60,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Options = Callable[..., TrainingOptions]
 
 
-@pytest.fixture(params=["scorer", "loop", "whole"])
+@pytest.fixture(params=["scorer", "expectation", "loop", "whole"])
 def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path: Path) -> Options:
     """Options of a run of seven steps that saves and logs every second one."""
 
@@ -132,9 +132,14 @@ def test_a_run_leaves_weights_figures_and_its_options(options: Options):
     assert kept == chosen
     figures = [row for row in lines(chosen.output) if "loss" in row]
     assert [row["step"] for row in figures] == list(range(1, 8))
-    loop = {"step0_loss", "step1_flip_rate", "step1_sequence_accuracy", "step0_halt_accuracy"}
+    steps = {"step0_loss", "step1_flip_rate", "step1_sequence_accuracy"}
     scorer = {"forwards_loss", "backwards_token_accuracy"}
-    wanted = {"scorer": scorer, "loop": loop, "whole": loop | scorer}[chosen.stage]
+    wanted = {
+        "scorer": scorer,
+        "expectation": {"found"},
+        "loop": {*steps, "halt_accuracy"},
+        "whole": {*steps, *scorer, "step0_halt_accuracy"},
+    }[chosen.stage]
     assert wanted | {"loss", "rate", "gradient"} <= set(figures[0])
     assert all(math.isfinite(value) for row in figures for value in row.values())
     assert not list(chosen.output.rglob("*.part"))
@@ -152,8 +157,10 @@ def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
         torch.manual_seed(chosen.seed)
         before = training.Tinynovo(SHAPE, EVIDENCE).state_dict()
         changed = {n for n in after if not torch.equal(after[n], before[n])}
-        assert any(n.startswith("scorer.") for n in changed)
-        assert all(n.startswith("scorer.") for n in changed) is (chosen.stage == "scorer")
+        own = {n.partition(".")[0] for n in changed}
+        assert own == {chosen.stage} or (
+            chosen.stage == "whole" and own > {"scorer", "expectation"}
+        )
 
 
 def test_a_run_that_was_killed_continues_to_the_same_result(
@@ -213,7 +220,7 @@ def test_a_run_cannot_be_continued_with_another_network(
 ):
     chosen = options()
     killed_at(3, monkeypatch, chosen)
-    wider = {"model": ModelOptions(width=64, blocks=1, heads=2)}
+    wider = {"model": SHAPE.model_copy(update={"width": 64})}
     if chosen.stage == "scorer":
         wider = {"evidence": EVIDENCE.model_copy(update={"hidden": 24})}
     with pytest.raises(InputError, match="another network") as caught:
@@ -254,7 +261,9 @@ def test_scorer_and_loop_may_come_from_two_checkpoints(
 def test_the_history_of_the_weights_is_kept(options: Options, tmp_path: Path):
     chosen = options(steps=2)
     first = train(chosen, resume=False)
-    more = {"scorer": first} | ({} if chosen.stage == "scorer" else {"loop": first})
+    more = {"scorer": first}
+    if chosen.stage != "scorer":
+        more[chosen.stage if chosen.stage == "expectation" else "loop"] = first
     again = train(
         options(**more, output=tmp_path / "again", cache=tmp_path / "cache"), resume=False
     )
@@ -274,10 +283,47 @@ def test_validation_goes_through_sequencing(options: Options, tmp_path: Path):
     write_labelled(file, [ladder("GASPV", index=0), ladder("LNDEK", index=1)])
     chosen = options(validation=[file], validate_every=3, steps=4)
     train(chosen, resume=False)
-    found = [row for row in lines(chosen.output) if "small_peptide_recall" in row]
+    name = "small_nats" if chosen.stage == "expectation" else "small_peptide_recall"
+    found = [row for row in lines(chosen.output) if name in row]
     assert [row["step"] for row in found] == [3, 4]
+    if chosen.stage == "expectation":
+        assert all(row["small_nats"] > 0 for row in found)
+        return
     assert all(0 <= row["small_peptide_recall"] <= 1 for row in found)
     assert all(0 <= row["small_aa_precision"] <= 1 for row in found)
+
+
+@pytest.mark.parametrize("options", ["loop", "whole"], indirect=True)
+def test_an_expectation_from_a_checkpoint_stays_as_it_is(options: Options, scorer: Path):
+    before, after = load_file(scorer), load_file(train(options(expectation=scorer), resume=False))
+    own = [n for n in after if n.startswith("expectation.")]
+    assert own
+    assert all(torch.equal(after[n], before[n]) for n in own)
+
+
+@pytest.mark.parametrize("options", ["loop"], indirect=True)
+def test_an_expectation_of_another_shape_is_refused(options: Options, scorer: Path):
+    shape = SHAPE.model_copy(update={"expectation_blocks": 2})
+    with pytest.raises(InputError, match="does not fit"):
+        train(options(expectation=scorer, model=shape), resume=False)
+
+
+@pytest.mark.parametrize("options", ["expectation"], indirect=True)
+def test_what_expects_nothing_cannot_learn_to(options: Options):
+    shape = SHAPE.model_copy(update={"expectation_blocks": 0})
+    with pytest.raises(InputError, match=r"expects nothing \(set model.expectation_blocks"):
+        train(options(model=shape), resume=False)
+
+
+@pytest.mark.parametrize("options", ["loop"], indirect=True)
+def test_half_precision_learns_much_the_same(options: Options, tmp_path: Path):
+    losses = []
+    for precision in ("32-true", "bf16-mixed"):
+        chosen = options(precision=precision, output=tmp_path / precision)
+        train(chosen, resume=False)
+        losses.append([row["loss"] for row in lines(chosen.output) if "loss" in row])
+    assert losses[1] != losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
 
 
 @pytest.mark.parametrize("options", ["whole"], indirect=True)

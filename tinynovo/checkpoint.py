@@ -18,12 +18,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tinynovo import __version__
 from tinynovo.calibration import Calibration
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
+from tinynovo.expectation import Expectation
 from tinynovo.layers import ModelOptions
 from tinynovo.model import Tinynovo
 from tinynovo.recursion import RecursionOptions
@@ -167,13 +168,28 @@ def load_scorer(path: Path) -> EvidenceScorer:
     InputError
         As `load` does.
     """
-    prefix = "scorer."
     with _fitting(path):
         tensors, frozen = _thawed(path)
         scorer = EvidenceScorer(frozen.evidence)
-        own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-        scorer.load_state_dict(own)
+        _fill(scorer, "scorer.", tensors)
     return scorer.eval()
+
+
+def fill_expectation(path: Path, expectation: Expectation) -> None:
+    """Give an expectation the weights of that of a checkpoint.
+
+    Raises
+    ------
+    InputError
+        As `load` does, and when it is of another shape.
+    """
+    with _fitting(path):
+        _fill(expectation, "expectation.", _thawed(path)[0])
+
+
+def _fill(part: nn.Module, prefix: str, tensors: dict[str, Tensor]) -> None:
+    own = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    part.load_state_dict(own)
 
 
 def load_frozen(path: Path) -> Frozen:

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from tinynovo import checkpoint
 from tinynovo.decoding import BeamOptions, draft
-from tinynovo.evidence import closing_slack, peak_table
+from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.mixture import Mixture
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import EvidenceScorer
@@ -140,7 +140,7 @@ def _shard(shard: int) -> None:
     for begin in range(0, _SHARD, _BATCH):
         batch, _ = mixture.corpus.batch(rows[begin : begin + _BATCH], plan.noise_ppm, rng)
         with torch.inference_mode():
-            table = peak_table(batch, scorer.options)
+            table = PeakTable(batch, scorer.options)
             window = closing_slack(batch.residue_mass)
             found = draft(scorer, table, beam, Permitted.by({}), window).tokens
             missing = beam.candidates - found.shape[1]

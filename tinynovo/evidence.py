@@ -45,6 +45,10 @@ _PARTNERS = tuple(
 )
 
 
+_NEAR = 50_000_000
+"""Micro-Th within which peaks are ranked among their neighbours."""
+
+
 class EvidenceOptions(BaseModel):
     """Shape of the evidence and its scorer; frozen in the checkpoint."""
 
@@ -76,40 +80,69 @@ def closing_slack(residue_mass: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class PeakTable:
-    """A batch of spectra made ready for look-ups.
+    """A batch of spectra made ready for look-ups: every peak annotated once, when first asked for.
 
     Attributes
     ----------
     batch : PeakBatch
-    features : float32 [B, P, 2 + ANNOTATIONS]
-        Intensity, rank, then the annotations of each peak.
-    globals : float32 [B, F]
-        Charge, mass, peak count and grid of the m/z values.
-    nodes : float32 [B, bins]
-        Summed intensity of the ions of a cut, on a grid of cuts, for looking ahead.
-    immonium : float32 [B, V]
-        Intensity of the immonium ion of each token.
-    top : int64 [B]
-        Highest m/z recorded, micro-Th.
-    window : (float, int)
-        Within which an ion has a peak: a share of its m/z, and micro-Th beside that.
+    options : EvidenceOptions
     memos : dict
         What scorers were asked of these spectra, by scorer.
     """
 
     batch: PeakBatch
-    features: Tensor
-    globals: Tensor
-    nodes: Tensor
-    immonium: Tensor
-    top: Tensor
-    window: tuple[float, int]
+    options: EvidenceOptions
     memos: dict[object, Any] = field(default_factory=dict)
+
+    @cached_property
+    @torch.no_grad()
+    def features(self) -> Tensor:
+        """Intensity, rank, then the annotations of each peak: float32 [B, P, 2 + ANNOTATIONS]."""
+        batch = self.batch
+        place = batch.mz.clamp(max=1 << 32).to(torch.float32) * 1e-9
+        parts = [
+            torch.stack([batch.intensity, *_ranks(batch), place], -1),
+            _partners(batch, self.options),
+        ]
+        return torch.cat(parts, -1) * batch.mask[..., None]
+
+    @cached_property
+    def globals(self) -> Tensor:
+        """Charge, mass, peak count and grid of the m/z values: float32 [B, GLOBALS]."""
+        batch, mask = self.batch, self.batch.mask
+        charge = nn.functional.one_hot(batch.charge.clamp(1, 8) - 1, 8)
+        remainder = torch.remainder(batch.mz, 10_000)
+        off_grid = (torch.minimum(remainder, 10_000 - remainder) > 150) & mask
+        count = mask.sum(-1)
+        rounded = 1 - off_grid.sum(-1) / count.clamp(min=1)
+        mass = batch.residue_mass.to(torch.float32) * 1e-9
+        facts = torch.stack([mass, 1 / (mass + 0.2), count / 150, rounded], -1)
+        return torch.cat([charge, facts], -1).to(torch.float32)
+
+    @cached_property
+    @torch.no_grad()
+    def nodes(self) -> Tensor:
+        """Evidence of cuts on a grid, for looking ahead: float32 [B, cells]."""
+        return _nodes(self.batch)
+
+    @cached_property
+    def immonium(self) -> Tensor:
+        """Intensity of the immonium ion of each token: float32 [B, V]."""
+        batch, device = self.batch, self.batch.mz.device
+        query = token_masses(device) + udalton(PROTON - CARBON_MONOXIDE)
+        rows = torch.arange(batch.mz.shape[0], device=device)
+        index, distance = nearest_peak(batch.mz, rows, query.expand(rows.numel(), -1))
+        return batch.intensity.flatten()[index] * (distance.abs() <= _window(query, self.options))
+
+    @cached_property
+    def top(self) -> Tensor:
+        """Highest m/z recorded, micro-Th: int64 [B]."""
+        return self.batch.mz.masked_fill(~self.batch.mask, 0).amax(-1)
 
     @cached_property
     def ground(self) -> Ground:
         """The same for the lookups."""
-        batch = self.batch
+        batch, near = self.batch, window(self.options)
         facts = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
         mz, nodes = batch.mz.numpy(), self.nodes.numpy()
         return Ground(
@@ -121,8 +154,8 @@ class PeakTable:
             torch.stack(facts, -1).numpy(),
             lookups.index(mz),
             nodes != 0,
-            lookups.near(mz, self.window),
-            self.window,
+            lookups.near(mz, near),
+            near,
         )
 
 
@@ -208,8 +241,13 @@ def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
 
 def _ranks(batch: PeakBatch) -> tuple[Tensor, Tensor]:
     """Rank of each peak among all, and among those within 50 Th: float32 [B, P] in 0..1."""
+    if compiled(batch.mz):
+        counted = torch.zeros(2, *batch.mz.shape)
+        counts = batch.mask.sum(-1).numpy()
+        lookups.stronger(counted.numpy(), batch.mz.numpy(), batch.intensity.numpy(), counts, _NEAR)
+        return 1 / (1 + counted[0] / 10), 1 / (1 + counted[1] / 2)
     stronger = batch.intensity[:, None, :] > batch.intensity[:, :, None]
-    near = (batch.mz[:, None, :] - batch.mz[:, :, None]).abs() < 50_000_000
+    near = (batch.mz[:, None, :] - batch.mz[:, :, None]).abs() < _NEAR
     overall = stronger.sum(-1).to(torch.float32)
     local = (stronger & near).sum(-1).to(torch.float32)
     return 1 / (1 + overall / 10), 1 / (1 + local / 2)
@@ -243,45 +281,31 @@ def _nodes(batch: PeakBatch) -> Tensor:
     return total
 
 
-def peak_table(batch: PeakBatch, options: EvidenceOptions) -> PeakTable:
-    """Annotate every peak once, before any candidate is asked for."""
-    overall, local = _ranks(batch)
-    mask = batch.mask
-    features = torch.cat(
-        [
-            batch.intensity[..., None],
-            overall[..., None],
-            local[..., None],
-            (batch.mz.clamp(max=1 << 32).to(torch.float32) * 1e-9)[..., None],
-            _partners(batch, options),
-        ],
-        -1,
-    )
-    features = features * mask[..., None]
-    charge = nn.functional.one_hot(batch.charge.clamp(1, 8) - 1, 8)
-    remainder = torch.remainder(batch.mz, 10_000)
-    off_grid = (torch.minimum(remainder, 10_000 - remainder) > 150) & mask
-    count = mask.sum(-1)
-    rounded = 1 - off_grid.sum(-1) / count.clamp(min=1)
-    mass = batch.residue_mass.to(torch.float32) * 1e-9
-    facts = torch.stack([mass, 1 / (mass + 0.2), count / 150, rounded], -1)
-    query = token_masses(batch.mz.device) + udalton(PROTON - CARBON_MONOXIDE)
-    rows = torch.arange(batch.mz.shape[0], device=batch.mz.device)
-    index, distance = nearest_peak(batch.mz, rows, query.expand(rows.numel(), -1))
-    immonium = batch.intensity.flatten()[index] * (distance.abs() <= _window(query, options))
-    spectrum = torch.cat([charge, facts], -1).to(torch.float32)
-    top = batch.mz.masked_fill(~mask, 0).amax(-1)
-    return PeakTable(batch, features, spectrum, _nodes(batch), immonium, top, window(options))
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What is found at all ions of cuts, each [Q, ions].
 
-
-def _look_up(
-    table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """All ions of cuts int64 [Q]: m/z, nearest peak, its error in windows, whether it fits.
-
-    Each is [Q, ions]. No ion of a cut outside the peptide fits, nor one of 3+ where the precursor
-    has fewer charges.
+    Attributes
+    ----------
+    index : int64
+        The nearest peak, into the peaks of the whole batch, flattened.
+    error : float32
+        Its signed distance, in windows.
+    hit : bool
+        Whether it is near enough. No ion of a cut outside the peptide has a peak, nor one of 3+
+        where the precursor has fewer charges.
+    seen : bool
+        Whether the ion lies in the range recorded.
     """
+
+    index: Tensor
+    error: Tensor
+    hit: Tensor
+    seen: Tensor
+
+
+def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
+    """Look for the ions of cuts int64 [Q], micro-dalton, in spectra int64 [Q]."""
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
@@ -291,7 +315,9 @@ def _look_up(
     hit[:, len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (table.batch.charge[row] > 2)[
         :, None
     ]
-    return query, index, distance / window, hit
+    low, top = table.batch.mz[row, 0], table.top[row]
+    seen = (query >= low[:, None]) & (query <= top[:, None])
+    return Found(index, distance / window, hit, seen)
 
 
 def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:
@@ -311,22 +337,20 @@ def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOp
         For each main ion intensity, rank, annotations of its peak, signed and absolute error and
         whether there is one; less for the others; whether b and y lie in the range recorded.
     """
-    query, index, error, hit = _look_up(table, row, cut, options)
+    found = look_up(table, row, cut, options)
     rich, middle = len(MAIN_IONS), len(MAIN_IONS) + len(HIGH_IONS)
-    flag = hit.to(torch.float32)
-    error = error * flag
+    index, flag = found.index, found.hit.to(torch.float32)
+    error = found.error * flag
     errors = torch.stack([error, error.abs(), flag], -1)
     features = table.features.flatten(0, 1)
     main = features[index[:, :rich]] * flag[:, :rich, None]
     rest = features[:, :2][index[:, rich:]] * flag[:, rich:, None]
-    low, top = table.batch.mz[row, 0], table.top[row]
-    seen = (query[:, :rich] >= low[:, None]) & (query[:, :rich] <= top[:, None])
     return torch.cat(
         [
             torch.cat([main, errors[:, :rich]], -1).flatten(1),
             torch.cat([rest[:, : len(HIGH_IONS)], errors[:, rich:middle]], -1).flatten(1),
             rest[:, len(HIGH_IONS) :].flatten(1),
-            seen.to(torch.float32),
+            found.seen[:, :rich].to(torch.float32),
         ],
         -1,
     )
@@ -343,47 +367,3 @@ def cut_support(table: PeakTable, row: Tensor, cut: Tensor) -> Tensor:
     inside = (cut > NODE_BIN) & (cut < table.batch.residue_mass[row])
     cell = torch.where(inside, torch.div(cut, NODE_BIN, rounding_mode="floor"), 0)
     return table.nodes.flatten()[row * bins + cell] * inside
-
-
-EXPLAINED = 7
-"""Numbers that `explained_shares` gives."""
-
-
-def explained_shares(
-    table: PeakTable, row: Tensor, cuts: Tensor, options: EvidenceOptions
-) -> Tensor:
-    """How much of a spectrum the ions of an answer explain.
-
-    Parameters
-    ----------
-    table : PeakTable
-    row : int64 [N]
-        The spectrum of each answer.
-    cuts : int64 [N, S]
-        All cuts of each answer, micro-dalton; those outside the peptide explain nothing.
-
-    Returns
-    -------
-    float32 [N, EXPLAINED]
-        Shares of summed root intensity, of summed intensity, of the 10, 20 and 50 strongest peaks,
-        of what lies above the precursor's m/z, and of the cuts that any main ion proves.
-    """
-    batch = table.batch
-    answers, slots = cuts.shape
-    total = batch.residue_mass[row][:, None]
-    _, index, _, flat = _look_up(table, row.repeat_interleave(slots), cuts.flatten(), options)
-    hit = flat.view(answers, slots, -1)
-    place = (index.view(answers, -1) - (row * batch.mz.shape[1])[:, None]).clamp(min=0)
-    known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
-    known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")
-    root, rank = batch.intensity[row], table.features[row][..., 1]
-    neutral = total + udalton(WATER)
-    precursor = torch.div(neutral, batch.charge[row][:, None], rounding_mode="floor")
-    precursor = precursor + udalton(PROTON)
-    weights = [root, root.square()]
-    weights += [(rank >= 1 / (1 + top / 10)).to(torch.float32) for top in (9.5, 19.5, 49.5)]
-    weights.append(root * (batch.mz[row] > precursor))
-    shares = [(known * w).sum(-1) / w.sum(-1).clamp(min=1e-3) for w in weights]
-    real = ((cuts > 0) & (cuts < total)).to(torch.float32)
-    proven = hit[..., : len(MAIN_IONS)].any(-1).to(torch.float32)
-    return torch.stack([*shares, (proven * real).sum(-1) / real.sum(-1).clamp(min=1)], -1)

@@ -12,24 +12,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from tinynovo.evidence import (
-    EXPLAINED,
-    PeakTable,
-    closing_slack,
-    cut_support,
-    explained_shares,
-)
+from tinynovo.cuts import MAIN_IONS
+from tinynovo.evidence import Found, PeakTable, closing_slack, cut_support, look_up
+from tinynovo.expectation import SAID, SUMMED, Expectation
 from tinynovo.layers import MassEncoding, ModelOptions
+from tinynovo.masses import PROTON, WATER, udalton
 from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, VOCABULARY, token_masses
 
 MOST_SLOTS = 64
 """Slots that a network without evidence can tell apart."""
+
+EXPLAINED = 7
+"""Numbers that `explained_shares` gives."""
+
+SUMMARY = 1 + SUMMED + 2 + EXPLAINED
+"""Numbers about an answer as a whole."""
 
 _LOW = -12.0
 _PLACES = 6
@@ -49,7 +54,11 @@ class Evidence:
     prior : float32 [N, S, V, 2]
         Log-probabilities of the scorer, forwards and backwards; 0 where it is not asked.
     support : float32 [N, S, V]
-        Summed intensity of the b and y ions of each candidate, seen from the left anchor.
+        Summed intensity of the b and y ions of each candidate, seen from the left anchor;
+        likewise [N, S, 0].
+    summary : float32 [N, SUMMARY]
+        What is known of each answer as a whole; 0 where nobody is asked. The first is the
+        log-probability of the ions found, by what is expected of the answer.
     """
 
     x: Tensor
@@ -57,6 +66,7 @@ class Evidence:
     embedding: Tensor
     prior: Tensor
     support: Tensor
+    summary: Tensor
 
 
 class Laid:
@@ -72,8 +82,6 @@ class Laid:
         Residue mass of each precursor, micro-dalton.
     left, right : int64 [N, S]
         Anchors of every slot.
-    support : float32 [N, S, V]
-        Of every candidate that begins at the left anchor.
     """
 
     def __init__(
@@ -83,7 +91,11 @@ class Laid:
         self.spectrum = rows.repeat_interleave(answer.shape[0] // rows.shape[0])
         self.mass = table.batch.residue_mass[self.spectrum]
         self.left, self.right = anchors(answer, self.mass)
-        self.support = self.supported(self.left[..., None] + token_masses(answer.device))
+
+    @cached_property
+    def support(self) -> Tensor:
+        """Of every candidate that begins at the left anchor: float32 [N, S, V]."""
+        return self.supported(self.left[..., None] + token_masses(self.answer.device))
 
     def supported(self, cuts: Tensor) -> Tensor:
         """Summed intensity of the ions of cuts int64 [N, S, V], micro-dalton."""
@@ -109,13 +121,23 @@ class Laid:
     def nothing(self, x: Tensor) -> Evidence:
         """Evidence of an answer whose candidates are not looked at."""
         none = x.new_zeros(*self.answer.shape, VOCABULARY, 2)
-        return Evidence(x, self.answer, none[..., :0], none, self.support)
+        summary = x.new_zeros(x.shape[0], SUMMARY)
+        return Evidence(x, self.answer, none[..., :0], none, self.support, summary)
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """Whom the feedback asks: parts of the network that others use as well."""
+
+    scorer: EvidenceScorer
+    masses: MassEncoding
+    expectation: Expectation | None
 
 
 class Feedback(Protocol):
     """A way to tell the network."""
 
-    def __call__(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+    def __call__(self, laid: Laid, knows: Knowledge) -> Evidence:
         """What the spectrum says of an answer."""
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
@@ -129,29 +151,51 @@ class Shared(nn.Module):
         super().__init__()
         width, pair = options.width, 2 * scorer.options.embedding
         known = pair + 2 * VOCABULARY + 2 * masses.features + _PLACES + 2 + EXPLAINED
-        self.explain = nn.Linear(known, width)
+        if options.expectation_blocks:
+            known += 2 * SAID
+        self.explain = nn.Sequential(
+            nn.Linear(known, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
+        )
         self.trust = nn.Linear(width, 2)
         self.ask = nn.Linear(width, pair)
         nn.init.constant_(self.trust.bias, 0.2)
 
-    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
-        """Ask the scorer about every candidate at both anchors."""
+    def forward(self, laid: Laid, knows: Knowledge) -> Evidence:
+        """Ask the scorer about every candidate at both anchors, and what ions are expected."""
         answer, slots = laid.answer, laid.answer.shape[1]
-        ask = scorer.glance if laid.judged else scorer
-        one, forwards, two, backwards = ask(laid.table, laid.spectrum, answer)
-        embedding = torch.cat([one, two], -1)
-        prior = torch.stack([torch.log_softmax(part, -1) for part in (forwards, backwards)], -1)
-        prior = prior.clamp(min=_LOW)
+        embedding, prior = self._asked(laid, knows.scorer)
         own = embedding if laid.judged else of_answer(embedding, answer)
         own = own * (answer != PAD)[..., None]
-        facts = [laid.places(), of_answer(prior, answer) / 4]
-        places = [masses(laid.left), masses(laid.right)]
-        whole = explained_shares(laid.table, laid.spectrum, laid.left, scorer.options)
-        whole = whole[:, None, :].expand(-1, slots, -1)
-        x = self.explain(torch.cat([own, prior.flatten(-2) / 4, *places, *facts, whole], -1))
-        if laid.judged:
-            embedding = embedding.new_zeros(*prior.shape[:3], 0)
-        return Evidence(x, answer, embedding, prior, laid.support)
+        row, cut = laid.spectrum.repeat_interleave(slots), laid.left.flatten()
+        found = look_up(laid.table, row, cut, knows.scorer.options)
+        whole = explained_shares(laid.table, laid.spectrum, laid.left, found)
+        parts = [own, prior.flatten(-2) / 4, knows.masses(laid.left), knows.masses(laid.right)]
+        parts += [laid.places(), of_answer(prior, answer) / 4]
+        parts.append(whole[:, None, :].expand(-1, slots, -1))
+        weight = token_masses(answer.device)[answer].sum(-1)
+        error = (laid.mass - weight).abs().to(torch.float32) / laid.mass.to(torch.float32) * 1e5
+        residues = (answer != PAD).sum(-1) / 15
+        plain = torch.stack([error.clamp(max=9), residues], -1)
+        summary = functional.pad(torch.cat([plain, whole], -1), (SUMMARY - 2 - EXPLAINED, 0))
+        if knows.expectation:
+            expected = knows.expectation(laid.table, laid.spectrum, answer, found)
+            told, said = expected.summary(), expected.features()
+            summary = torch.cat([expected.likelihood[:, None], told, plain, whole], -1)
+            parts += [said, functional.pad(said[:, 1:], (0, 0, 0, 1))]
+        x = self.explain(torch.cat(parts, -1))
+        none = embedding.new_zeros(*prior.shape[:3], 0)
+        others = (none, none[:, :, 0]) if laid.judged else (embedding, laid.support)
+        return Evidence(x, answer, others[0], prior, others[1], summary)
+
+    @staticmethod
+    def _asked(laid: Laid, scorer: EvidenceScorer) -> tuple[Tensor, Tensor]:
+        """Embeddings of candidates, of the answer alone where it is judged, and priors of all."""
+        ask = scorer.glance if laid.judged else scorer
+        learns = torch.is_grad_enabled() and any(p.requires_grad for p in scorer.parameters())
+        with torch.set_grad_enabled(learns):
+            one, forwards, two, backwards = ask(laid.table, laid.spectrum, laid.answer)
+            prior = torch.stack([forwards, backwards], -1).log_softmax(-2).clamp(min=_LOW)
+            return torch.cat([one, two], -1), prior
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
         """What y asks of the embeddings, and how far it trusts the scorer."""
@@ -168,10 +212,10 @@ class Flat(nn.Module):
         known = 2 * VOCABULARY + 2 * masses.features + _PLACES
         self.explain = nn.Linear(known, options.width)
 
-    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+    def forward(self, laid: Laid, knows: Knowledge) -> Evidence:
         """Look the candidates up; the scorer is not asked."""
         behind = laid.supported(laid.right[..., None] - token_masses(laid.answer.device))
-        places = [masses(laid.left), masses(laid.right), laid.places()]
+        places = [knows.masses(laid.left), knows.masses(laid.right), laid.places()]
         return laid.nothing(self.explain(torch.cat([laid.support, behind, *places], -1)))
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
@@ -187,10 +231,10 @@ class Off(nn.Module):
         self.slot = nn.Embedding(MOST_SLOTS, options.width)
         self.explain = nn.Linear(masses.features, options.width)
 
-    def forward(self, laid: Laid, scorer: EvidenceScorer, masses: MassEncoding) -> Evidence:
+    def forward(self, laid: Laid, knows: Knowledge) -> Evidence:
         """Look nothing up."""
         slots = torch.arange(laid.answer.shape[1], device=laid.answer.device)
-        return laid.nothing(self.slot(slots) + self.explain(masses(laid.mass))[:, None])
+        return laid.nothing(self.slot(slots) + self.explain(knows.masses(laid.mass))[:, None])
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
         """Nothing."""
@@ -208,3 +252,42 @@ def of_answer(values: Tensor, answer: Tensor) -> Tensor:
     """What stands for the tokens of an answer [N, S] among values of all tokens [N, S, V, F]."""
     index = answer[..., None, None].expand(-1, -1, 1, values.shape[-1])
     return values.gather(2, index).squeeze(2)
+
+
+def explained_shares(table: PeakTable, row: Tensor, cuts: Tensor, found: Found) -> Tensor:
+    """How much of a spectrum the ions of an answer explain.
+
+    Parameters
+    ----------
+    table : PeakTable
+    row : int64 [N]
+        The spectrum of each answer.
+    cuts : int64 [N, S]
+        All cuts of each answer, micro-dalton; those outside the peptide explain nothing.
+    found : Found
+        What is found at them, [N * S, ions].
+
+    Returns
+    -------
+    float32 [N, EXPLAINED]
+        Shares of summed root intensity, of summed intensity, of the 10, 20 and 50 strongest peaks,
+        of what lies above the precursor's m/z, and of the cuts that any main ion proves.
+    """
+    batch = table.batch
+    answers, slots = cuts.shape
+    total = batch.residue_mass[row][:, None]
+    hit = found.hit.view(answers, slots, -1)
+    place = (found.index.view(answers, -1) - (row * batch.mz.shape[1])[:, None]).clamp(min=0)
+    known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
+    known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")
+    root, rank = batch.intensity[row], table.features[row][..., 1]
+    neutral = total + udalton(WATER)
+    precursor = torch.div(neutral, batch.charge[row][:, None], rounding_mode="floor")
+    precursor = precursor + udalton(PROTON)
+    weights = [root, root.square()]
+    weights += [(rank >= 1 / (1 + top / 10)).to(torch.float32) for top in (9.5, 19.5, 49.5)]
+    weights.append(root * (batch.mz[row] > precursor))
+    shares = [(known * w).sum(-1) / w.sum(-1).clamp(min=1e-3) for w in weights]
+    real = ((cuts > 0) & (cuts < total)).to(torch.float32)
+    proven = hit[..., : len(MAIN_IONS)].any(-1).to(torch.float32)
+    return torch.stack([*shares, (proven * real).sum(-1) / real.sum(-1).clamp(min=1)], -1)

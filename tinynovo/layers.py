@@ -33,7 +33,12 @@ class ModelOptions(BaseModel):
 
     width: int = Field(128, ge=16, description="features of every vector")
     blocks: int = Field(2, ge=1, description="blocks of the tiny network")
-    encoder_blocks: int = Field(1, ge=1, description="blocks of the peak encoder")
+    encoder_blocks: int = Field(
+        1, ge=0, description="blocks of the peak encoder; 0: no attention to peaks"
+    )
+    expectation_blocks: int = Field(
+        0, ge=0, description="blocks of the network that expects spectra; 0: nothing is expected"
+    )
     heads: int = Field(4, ge=1, description="attention heads")
     expansion: int = Field(2, ge=1, description="hidden features of SwiGLU, in widths")
     shortest_wavelength: float = Field(0.02, gt=0, description="of the mass encoding, Da")
@@ -102,6 +107,18 @@ class MassEncoding(nn.Module):
                 )
 
 
+class Norm(nn.RMSNorm):
+    """RMSNorm in the precision of what it is given."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., D] to [..., D]."""
+        weight = self.get_parameter("weight").to(x.dtype)
+        return nn.functional.rms_norm(x, self.normalized_shape, weight, self.eps)
+
+
 class Attention(nn.Module):
     """Multi-head attention of queries [N, S, D] to a memory [N, M, D]."""
 
@@ -152,7 +169,7 @@ class EncoderBlock(nn.Module):
         super().__init__()
         self.attention = Attention(options.width, options.heads)
         self.gate = SwiGLU(options.width, options.expansion)
-        self.norms = nn.ModuleList(nn.RMSNorm(options.width) for _ in range(2))
+        self.norms = nn.ModuleList(Norm(options.width) for _ in range(2))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """[B, P, D] to [B, P, D]."""
@@ -174,7 +191,7 @@ class PeakEncoder(nn.Module):
         self.told = 2 if options.evidence == "off" else 2 + ANNOTATIONS
         self.embed = nn.Linear(2 * masses.features + self.told + GLOBALS, options.width)
         self.blocks = nn.ModuleList(EncoderBlock(options) for _ in range(options.encoder_blocks))
-        self.norm = nn.RMSNorm(options.width)
+        self.norm = Norm(options.width)
 
     def forward(self, table: PeakTable, rows: Tensor) -> Tensor:
         """Encode the peaks of some spectra, seen from both ends of the precursor."""
@@ -191,20 +208,22 @@ class PeakEncoder(nn.Module):
 
 
 class TinyBlock(nn.Module):
-    """Self-attention over slots, cross-attention to peaks, SwiGLU; RMSNorm after each."""
+    """Self-attention over slots, cross-attention to peaks if any, SwiGLU; RMSNorm after each."""
 
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
+        peaks = options.encoder_blocks > 0
         self.own = Attention(options.width, options.heads)
-        self.cross = Attention(options.width, options.heads)
+        self.cross = Attention(options.width, options.heads) if peaks else None
         self.gate = SwiGLU(options.width, options.expansion)
-        self.norms = nn.ModuleList(nn.RMSNorm(options.width) for _ in range(3))
+        self.norms = nn.ModuleList(Norm(options.width) for _ in range(2 + peaks))
 
-    def forward(self, x: Tensor, keys: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keys: tuple[Tensor, Tensor] | None, mask: Tensor) -> Tensor:
         """[N, S, D] to [N, S, D]; the peaks of a spectrum serve all its answers."""
         x = self.norms[0](x + self.own(x, self.own.keys(x)))
-        rows = mask.shape[0]
-        seen = self.cross(x.view(rows, -1, x.shape[-1]), keys, mask)
-        x = self.norms[1](x + seen.view_as(x))
-        out: Tensor = self.norms[2](x + self.gate(x))
+        if self.cross and keys:
+            rows = mask.shape[0]
+            seen = self.cross(x.view(rows, -1, x.shape[-1]), keys, mask)
+            x = self.norms[1](x + seen.view_as(x))
+        out: Tensor = self.norms[-1](x + self.gate(x))
         return out

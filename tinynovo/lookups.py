@@ -207,3 +207,14 @@ def nodes(out: Floats, mz: Ints, intensity: Floats, counts: Ints, residue_mass: 
             for cell in range(cells):
                 out[row, cell] += layer[cell]
                 layer[cell] = 0
+
+
+@jit
+def stronger(out: Floats, mz: Ints, intensity: Floats, counts: Ints, near: int) -> None:
+    """Count the peaks stronger than each, among all and among the near: to zeros [2, B, P]."""
+    for row in range(mz.shape[0]):
+        for one in range(counts[row]):
+            for other in range(counts[row]):
+                if intensity[row, other] > intensity[row, one]:
+                    out[0, row, one] += 1
+                    out[1, row, one] += abs(mz[row, other] - mz[row, one]) < near

@@ -25,7 +25,7 @@ class LossOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     halt: float = Field(1.0, ge=0, description="is the whole answer right")
-    ranking: float = Field(0.5, ge=0, description="is the right answer of a spectrum the surest")
+    ranking: float = Field(1.0, ge=0, description="is the right answer of a spectrum the surest")
     residue: float = Field(0.5, ge=0, description="is each residue right")
     spectrum: float = Field(0.1, ge=0, description="probability on residues whose ions are there")
     precursor: float = Field(0.01, ge=0, description="expected mass against the precursor")
@@ -37,7 +37,7 @@ class LossOptions(BaseModel):
     )
 
 
-def _mean(each: Tensor, counted: Tensor) -> Tensor:
+def mean(each: Tensor, counted: Tensor) -> Tensor:
     """Sum of what is counted, zero elsewhere, over how much that is; scalar."""
     return each.sum() / average(counted.sum()).clamp(min=1)
 
@@ -45,7 +45,7 @@ def _mean(each: Tensor, counted: Tensor) -> Tensor:
 def token_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy a token: logits [T, V] against target int64 [T]; scalar."""
     each = functional.cross_entropy(logits, target, reduction="none")
-    return _mean(each, torch.ones_like(target))
+    return mean(each, torch.ones_like(target))
 
 
 def step_weights(kind: Literal["uniform", "linear", "exponential"], steps: int) -> list[float]:
@@ -62,6 +62,25 @@ def same_mass(answer: Tensor, target: Tensor) -> Tensor:
     """Which tokens weigh the same: bool [N, S]; D and N[Deamidated] cannot be told apart."""
     masses = token_masses(answer.device)
     return masses[answer] == masses[target]
+
+
+_SAME = 1_000
+"""Micro-dalton below which masses are the same: what GG and N differ by is rounding."""
+
+
+def same_place(judged: Tensor, target: Tensor) -> Tensor:
+    """Which residues of answers stand between the same two masses in the target: bool [N, S].
+
+    Whatever stands before them: after GG for N the residues are right, one slot further.
+    """
+    masses = token_masses(judged.device)
+    there = target != PAD
+    (mine, ends), (begins, wanted) = (
+        (masses[a].cumsum(-1) - masses[a], masses[a].cumsum(-1)) for a in (judged, target)
+    )
+    begun = (mine[:, :, None] - begins[:, None]).abs() < _SAME
+    ended = (ends[:, :, None] - wanted[:, None]).abs() < _SAME
+    return (begun & ended & there[:, None]).any(-1) & (judged != PAD)
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
@@ -84,7 +103,7 @@ def halt_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
         Whether it is, and which answers count.
     """
     each = functional.binary_cross_entropy_with_logits(halt, right.to(halt.dtype), reduction="none")
-    return _mean(each * asked, asked)
+    return mean(each * asked, asked)
 
 
 def ranking_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
@@ -102,9 +121,9 @@ def ranking_loss(halt: Tensor, right: Tensor, asked: Tensor) -> Tensor:
 def residue_loss(residues: Tensor, judged: Tensor, target: Tensor, asked: Tensor) -> Tensor:
     """Binary cross-entropy a residue of the answers asked, bool [N]; padding masked; scalar."""
     real = (judged != PAD) & asked[:, None]
-    right = same_mass(judged, target).to(residues.dtype)
+    right = same_place(judged, target).to(residues.dtype)
     each = functional.binary_cross_entropy_with_logits(residues, right, reduction="none")
-    return _mean(each * real, real)
+    return mean(each * real, real)
 
 
 def spectrum_loss(logits: Tensor, support: Tensor, target: Tensor) -> Tensor:
@@ -121,7 +140,7 @@ def spectrum_loss(logits: Tensor, support: Tensor, target: Tensor) -> Tensor:
     best = support.amax(-1)
     seen = (best > 0) & (target != PAD)
     won = (logits.softmax(-1) * support).sum(-1) / best.clamp(min=1e-6)
-    return _mean((1 - won) * seen, seen)
+    return mean((1 - won) * seen, seen)
 
 
 def precursor_loss(logits: Tensor, residue_mass: Tensor) -> Tensor:

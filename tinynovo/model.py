@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tinynovo.evidence import EvidenceOptions, PeakTable, peak_table
-from tinynovo.feedback import FEEDBACK, Evidence, Feedback, Laid, of_answer
+from tinynovo.evidence import EvidenceOptions, PeakTable
+from tinynovo.expectation import Expectation
+from tinynovo.feedback import FEEDBACK, SUMMARY, Evidence, Feedback, Knowledge, Laid, of_answer
 from tinynovo.layers import Attention, MassEncoding, ModelOptions, PeakEncoder, TinyBlock
 from tinynovo.scorer import EvidenceScorer
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch
@@ -30,17 +31,17 @@ class Memory:
     table : PeakTable
     rows : int64 [B]
         The rows of the table that are meant.
-    keys : list of (Tensor, Tensor)
-        Keys and values of these, for each block.
+    keys : list of (Tensor, Tensor) or None
+        Keys and values of these, for each block; None without an encoder.
     """
 
     table: PeakTable
     rows: Tensor
-    keys: list[tuple[Tensor, Tensor]]
+    keys: list[tuple[Tensor, Tensor] | None]
 
     def select(self, chosen: Tensor) -> Memory:
         """Some spectra of the memory; ``chosen`` is int64 or bool [B]."""
-        keys = [(key[chosen], value[chosen]) for key, value in self.keys]
+        keys = [pair and (pair[0][chosen], pair[1][chosen]) for pair in self.keys]
         return Memory(self.table, self.rows[chosen], keys)
 
 
@@ -53,17 +54,24 @@ class Tinynovo(nn.Module):
         self.options = options
         self.scorer = EvidenceScorer(evidence)
         self.masses = MassEncoding(options)
-        self.encoder = PeakEncoder(options, self.masses)
+        self.encoder = PeakEncoder(options, self.masses) if options.encoder_blocks else None
+        self.expectation = Expectation(options) if options.expectation_blocks else None
         self.blocks = nn.ModuleList(TinyBlock(options) for _ in range(options.blocks))
         self.token = nn.Embedding(VOCABULARY, width)
         self.scratch = nn.Parameter(torch.zeros(width))
         self.feedback: Feedback = FEEDBACK[options.evidence](options, self.scorer, self.masses)
         self.answer = nn.Linear(width, VOCABULARY)
         self.keep = nn.Linear(width, 1)
-        self.judge = nn.Sequential(nn.Linear(3 * width + 4, width), nn.SiLU(), nn.Linear(width, 1))
+        self.judge = nn.Sequential(
+            nn.Linear(3 * width + 4 + SUMMARY, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, 1),
+        )
         self.residue = nn.Linear(width, 1)
-        self.lean = nn.Parameter(torch.tensor([2.0, 0.5, 1.5, 0.5]))
-        for head in (self.judge[2], self.residue):
+        self.lean = nn.Parameter(torch.tensor([2.0, 0.5, 1.5, 0.5, 0.15]))
+        for head in (self.judge[-1], self.residue):
             nn.init.zeros_(head.get_parameter("weight"))
             nn.init.zeros_(head.get_parameter("bias"))
         nn.init.constant_(self.keep.bias, options.hold)
@@ -71,13 +79,16 @@ class Tinynovo(nn.Module):
     def remember(self, batch: PeakBatch) -> Memory:
         """Annotate and encode the peaks of a batch of spectra."""
         rows = torch.arange(batch.mz.shape[0], device=batch.mz.device)
-        return self.encode(peak_table(batch, self.scorer.options), rows)
+        return self.encode(PeakTable(batch, self.scorer.options), rows)
 
     def encode(self, table: PeakTable, rows: Tensor) -> Memory:
         """Encode the peaks of some rows, int64 [B], of a table."""
-        peaks = self.encoder(table, rows)
-        crosses = [block.get_submodule("cross") for block in self.blocks]
-        return Memory(table, rows, [c.keys(peaks) for c in crosses if isinstance(c, Attention)])
+        keys: list[tuple[Tensor, Tensor] | None] = [None] * len(self.blocks)
+        if self.encoder:
+            peaks = self.encoder(table, rows)
+            crosses = [block.get_submodule("cross") for block in self.blocks]
+            keys = [c.keys(peaks) for c in crosses if isinstance(c, Attention)]
+        return Memory(table, rows, keys)
 
     def start(self, answer: Tensor) -> tuple[Tensor, Tensor]:
         """Y and z, both [N, S, D], for an answer int64 [N, S]."""
@@ -94,7 +105,7 @@ class Tinynovo(nn.Module):
     def evidence(self, answer: Tensor, memory: Memory, *, judged: bool = False) -> Evidence:
         """Lay an answer, int64 [N, S], on the spectrum, to refine it or only to judge it."""
         laid = Laid(memory.table, memory.rows, answer, judged=judged)
-        return self.feedback(laid, self.scorer, self.masses)
+        return self.feedback(laid, Knowledge(self.scorer, self.masses, self.expectation))
 
     def read(self, y: Tensor, evidence: Evidence) -> Tensor:
         """Logits [N, S, V]: the answer y, the evidence of every candidate, what was held."""
@@ -125,8 +136,8 @@ class Tinynovo(nn.Module):
     def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about.
 
-        Both start from what the scorer thinks of the answer, so that an untrained judge ranks as
-        the draft does.
+        Both start from what the scorer thinks of the answer, the first also from how likely the
+        answer makes its ions, so that an untrained judge ranks no worse than the draft.
         """
         real = evidence.answer != PAD
         each = self.opinion(evidence)
@@ -137,7 +148,9 @@ class Tinynovo(nn.Module):
         lowest = z.masked_fill(~real[..., None], torch.inf).amin(1).nan_to_num(posinf=0.0)
         highest = z.masked_fill(~real[..., None], -torch.inf).amax(1).nan_to_num(neginf=0.0)
         about = torch.stack([total / 10, total / count, (total / 4).exp(), each.amin(1) / 4], -1)
-        halt = self.judge(torch.cat([mean, lowest, highest, about], -1)).squeeze(-1)
-        halt = halt + self.lean[0] + self.lean[1] * total
+        likely, known = evidence.summary[:, 0], evidence.summary[:, 1:]
+        rest = [about, likely[:, None] / 20, known]
+        halt = self.judge(torch.cat([mean, lowest, highest, *rest], -1)).squeeze(-1)
+        halt = halt + self.lean[0] + self.lean[1] * total + self.lean[4] * likely
         residues = self.residue(z).squeeze(-1) + self.lean[2] + self.lean[3] * each
         return halt, residues

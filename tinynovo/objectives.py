@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.evidence import PeakTable, look_up
 from tinynovo.feedback import MOST_SLOTS, Evidence
 from tinynovo.losses import (
     LossOptions,
     cross_entropy,
     halt_loss,
+    mean,
     precursor_loss,
     ranking_loss,
     residue_loss,
@@ -28,9 +29,9 @@ from tinynovo.losses import (
     step_weights,
     token_loss,
 )
-from tinynovo.model import Tinynovo
-from tinynovo.recursion import RecursionOptions, Step, solve
-from tinynovo.scorer import EvidenceScorer
+from tinynovo.model import Memory, Tinynovo
+from tinynovo.recursion import RecursionOptions, Step, judge, solve
+from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, PeakBatch, n_terminal_tokens, token_masses
 
 Figures = dict[str, float]
@@ -40,16 +41,18 @@ class StartOptions(BaseModel):
     """What the loop is started from in training.
 
     The best draft of a spectrum first, then others, and last one of the kinds whose shares are
-    given here. The last is refined, not judged: the judge is asked about what a search has found,
-    and a truth that no search has found would teach it that unlikely answers are right.
+    given here. The drafts are judged, the last is refined and not judged: the judge is asked about
+    what a search has found, and a truth that no search has found would teach it that unlikely
+    answers are right.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    drafts: int = Field(4, ge=1, description="drafts of each spectrum")
-    corrupted: float = Field(0.5, ge=0, description="the truth with a stretch spoilt")
-    truth: float = Field(0.2, ge=0, description="the truth itself")
-    empty: float = Field(0.3, ge=0, description="nothing")
+    drafts: int = Field(6, ge=1, description="drafts of each spectrum")
+    draft: float = Field(0.4, ge=0, description="the best draft")
+    corrupted: float = Field(0.3, ge=0, description="the truth with a stretch spoilt")
+    truth: float = Field(0.1, ge=0, description="the truth itself")
+    empty: float = Field(0.2, ge=0, description="nothing")
     slots: int | None = Field(
         None, ge=2, le=MOST_SLOTS, description="of every answer; none: by chance, more than needed"
     )
@@ -64,7 +67,7 @@ class ScorerObjective(nn.Module):
 
     def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
         """Loss of spectra and their answers int64 [B, S]."""
-        return teacher_forced(self.scorer, peak_table(batch, self.scorer.options), target)
+        return teacher_forced(self.scorer, PeakTable(batch, self.scorer.options), target)
 
 
 def teacher_forced(
@@ -87,86 +90,124 @@ def teacher_forced(
     }
 
 
+class ExpectationObjective(nn.Module):
+    """What ions true peptides give: the log-probability of those that are found."""
+
+    def __init__(self, model: Tinynovo) -> None:
+        super().__init__()
+        assert model.expectation is not None
+        self.expectation = model.expectation
+        self.evidence = model.scorer.options
+
+    def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of spectra and their answers int64 [B, S], nats an ion."""
+        with torch.no_grad():
+            table = PeakTable(batch, self.evidence)
+            row = torch.arange(target.shape[0], device=target.device)
+            left, _ = anchors(target, batch.residue_mass)
+            spectrum = row.repeat_interleave(target.shape[1])
+            found = look_up(table, spectrum, left.flatten(), self.evidence)
+        expected = self.expectation(table, row, target, found)
+        seen = expected.asked & (expected.intensity > 0)
+        return -mean(expected.each, expected.asked), {
+            "found": seen.sum().item() / max(1, int(expected.asked.sum()))
+        }
+
+
 class LoopObjective(nn.Module):
-    """Deep supervision: every step of a solve has its own loss.
+    """Answers judged as they are, others refined: every step of a solve has its own loss.
 
     Parameters
     ----------
     model : Tinynovo
     recursion : RecursionOptions
     losses : LossOptions
-    unjudged : int
-        So many of the last answers of each spectrum are refined only, not judged. Empty answers
-        are never judged.
+    judged : int
+        So many of the first answers of each spectrum are judged and not refined. Those that are
+        refined are judged, step by step, only where this is 0. Empty answers are never judged.
     """
 
     def __init__(
-        self,
-        model: Tinynovo,
-        recursion: RecursionOptions,
-        losses: LossOptions,
-        *,
-        unjudged: int = 1,
+        self, model: Tinynovo, recursion: RecursionOptions, losses: LossOptions, *, judged: int
     ) -> None:
         super().__init__()
         self.model = model
         self.recursion = recursion
         self.losses = losses
-        self.unjudged = unjudged
+        self.judged = judged
         learns = any(p.requires_grad for p in model.scorer.parameters())
         self.teaches = learns and losses.scorer > 0
 
     def forward(self, batch: PeakBatch, target: Tensor, starts: Tensor) -> tuple[Tensor, Figures]:
         """Loss of spectra, their answers int64 [B, S], and first answers int64 [B, A, S]."""
         memory = self.model.remember(batch)
-        answers = starts.shape[1]
-        truth = target.repeat_interleave(answers, 0)
-        mass = batch.residue_mass.repeat_interleave(answers)
         total = torch.zeros((), device=target.device)
         figures: Figures = {}
         if self.teaches:
             forced, figures = teacher_forced(self.model.scorer, memory.table, target)
             total = self.losses.scorer * forced
+        if self.judged:
+            loss, figure = self._judging(memory, target, starts[:, : self.judged])
+            total, figures = total + loss, figures | figure
+        begun = starts[:, self.judged :]
+        answers = begun.shape[1]
+        truth = target.repeat_interleave(answers, 0)
+        mass = batch.residue_mass.repeat_interleave(answers)
         weights = step_weights(self.losses.steps, self.recursion.supervision_steps)
-        steps = solve(self.model, starts.flatten(0, 1), memory, self.recursion)
+        steps = solve(self.model, begun.flatten(0, 1), memory, self.recursion)
         for number, (weight, step) in enumerate(zip(weights, steps, strict=True)):
-            asked = (step.judged != PAD).any(-1).view(-1, answers)
-            asked[:, answers - self.unjudged :] = False
-            loss, figure = self._step_loss(step, truth, mass, asked)
+            loss, figure = self._step_loss(step, truth, mass)
+            if not self.judged:
+                verdict = (step.halt, step.residues, step.judged)
+                more, told = self._verdict_loss(*verdict, truth, answers)
+                loss = loss + more
+                figure |= {**told, "loss": loss.item()}
             total = total + weight * loss
             figures |= {f"step{number}_{name}": value for name, value in figure.items()}
         return total, figures
 
-    def _step_loss(
-        self, step: Step[Evidence], truth: Tensor, mass: Tensor, asked: Tensor
+    def _judging(self, memory: Memory, target: Tensor, answers: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of the verdicts on answers int64 [B, A, S]."""
+        flat, count = answers.flatten(0, 1), answers.shape[1]
+        told = judge(self.model, flat, memory, self.recursion.latent_updates)
+        truth = target.repeat_interleave(count, 0)
+        return self._verdict_loss(told.halt, told.residues, flat, truth, count)
+
+    def _verdict_loss(
+        self, halt: Tensor, residues: Tensor, judged: Tensor, truth: Tensor, answers: int
     ) -> tuple[Tensor, Figures]:
+        """Loss of halt [N] and residue logits [N, S] of answers [N, S], so many a spectrum."""
         options = self.losses
-        right = same_mass(step.judged, truth).all(-1)
+        right = same_mass(judged, truth).all(-1)
+        asked = (judged != PAD).any(-1)
+        lists = [each.view(-1, answers) for each in (halt, right, asked)]
+        each = (
+            halt_loss(halt, right, asked),
+            ranking_loss(*lists),
+            residue_loss(residues, judged, truth, asked),
+        )
+        loss = options.halt * each[0] + options.ranking * each[1] + options.residue * each[2]
+        accuracy = ((halt > 0) == right).float().mean().item()
+        names = ("halt_loss", "ranking_loss", "residue_loss")
+        figures = {name: value.item() for name, value in zip(names, each, strict=True)}
+        return loss, figures | {"halt_accuracy": accuracy}
+
+    def _step_loss(
+        self, step: Step[Evidence], truth: Tensor, mass: Tensor
+    ) -> tuple[Tensor, Figures]:
+        """Loss of the answer that comes out of a step."""
+        options = self.losses
         entropy = cross_entropy(step.logits, truth)
-        halt = halt_loss(step.halt, right, asked.flatten())
-        ranking = ranking_loss(step.halt.view_as(asked), right.view_as(asked), asked)
-        residue = residue_loss(step.residues, step.judged, truth, asked.flatten())
         matching = spectrum_loss(step.logits, step.evidence.support, truth)
         precursor = precursor_loss(step.logits, mass)
-        loss = (
-            entropy
-            + options.halt * halt
-            + options.ranking * ranking
-            + options.residue * residue
-            + options.spectrum * matching
-            + options.precursor * precursor
-        )
+        loss = entropy + options.spectrum * matching + options.precursor * precursor
         figures = {
             "loss": loss.item(),
             "cross_entropy": entropy.item(),
-            "halt_loss": halt.item(),
-            "ranking_loss": ranking.item(),
-            "residue_loss": residue.item(),
             "spectrum_loss": matching.item(),
             "precursor_loss": precursor.item(),
         }
-        figures |= answer_figures(step.state.answer, step.judged, truth, mass)
-        return loss, figures | {"halt_accuracy": ((step.halt > 0) == right).float().mean().item()}
+        return loss, figures | answer_figures(step.state.answer, step.judged, truth, mass)
 
 
 def mass_error(answer: Tensor, mass: Tensor) -> Tensor:
@@ -258,14 +299,15 @@ def starts(
     """
     rows, slots = target.shape
     answers = np.zeros((rows, options.drafts + 1, slots), np.int64)
-    shares = np.array([options.corrupted, options.truth, options.empty])
-    kinds = rng.choice(3, rows, p=shares / shares.sum())
+    shares = np.array([options.draft, options.corrupted, options.truth, options.empty])
+    kinds = rng.choice(shares.size, rows, p=shares / shares.sum())
     for row in range(rows):
         found = [d.tolist() for d in drafts[row] if d[0] != PAD]
         others = rng.permutation(np.arange(1, max(1, len(found))))[: options.drafts - 1]
         chosen = [*found[:1], *(found[other] for other in others)]
         truth = [token for token in target[row].tolist() if token != PAD]
-        last = (corrupted(truth, rng), truth, [])[kinds[row]]
+        best = found[0] if found else []
+        last = (best, corrupted(truth, rng), truth, [])[kinds[row]]
         for place, answer in [*enumerate(chosen), (options.drafts, last)]:
             kept = [token for token in answer if token != PAD][:slots]
             answers[row, place, : len(kept)] = kept

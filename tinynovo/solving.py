@@ -18,7 +18,7 @@ from tinynovo.calibration import Answer
 from tinynovo.checkpoint import Checkpoint
 from tinynovo.decoding import BeamOptions, Candidates, draft
 from tinynovo.errors import InputError
-from tinynovo.evidence import PeakTable, peak_table
+from tinynovo.evidence import PeakTable
 from tinynovo.exact import exact_answers
 from tinynovo.masses import WATER, Tolerance, udalton
 from tinynovo.model import Tinynovo
@@ -198,7 +198,7 @@ class Solver:
     ) -> Iterator[tuple[int, Answer]]:
         """Answers of one batch of hypotheses."""
         batch = peak_batch([h.peaks for h in hypotheses]).to(self.device)
-        table = peak_table(batch, self.model.scorer.options)
+        table = PeakTable(batch, self.model.scorer.options)
         slots = self.options.max_peptide_len + 2
         least = torch.tensor([h.least for h in hypotheses], device=self.device)
         if not closed:

@@ -1,8 +1,8 @@
 """Stages: what a training run is asked for, and what differs between its stages.
 
-Knows which weights of the scorer, of the loop on its drafts, and of the loop from nothing are
-trained on which batches towards which objective, and how the result is validated. Does not know the
-optimizer nor how a run is kept.
+Knows which weights of the scorer, of the expectation, of the loop on drafts, and of the loop from
+nothing are trained on which batches towards which objective, and how the result is validated. Does
+not know the optimizer nor how a run is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ from tinynovo.logbook import LogOptions
 from tinynovo.losses import LossOptions
 from tinynovo.mixture import Mixture, MixtureOptions, held_out
 from tinynovo.model import Tinynovo
-from tinynovo.objectives import Figures, LoopObjective, ScorerObjective, StartOptions, starts
+from tinynovo.objectives import (
+    ExpectationObjective,
+    Figures,
+    LoopObjective,
+    ScorerObjective,
+    StartOptions,
+    starts,
+)
 from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
@@ -70,8 +77,9 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: Literal["scorer", "loop", "whole"] = Field(
-        description="the scorer; the loop, on its drafts; or both at once, from nothing"
+    stage: Literal["scorer", "expectation", "loop", "whole"] = Field(
+        description="the scorer; the expectation of spectra; the loop, on drafts of the one and "
+        "with the other; or all at once, from nothing"
     )
     output: Path = Field(description="directory of the run")
     cache: Path = Field(description="directory of packed corpora and drafts; runs may share it")
@@ -79,6 +87,9 @@ class TrainingOptions(BaseModel):
         None,
         description="checkpoint that the scorer comes from, trained on in its own stage only; a "
         "loop needs one",
+    )
+    expectation: Path | None = Field(
+        None, description="checkpoint that the expectation comes from, trained on in its own stage"
     )
     loop: Path | None = Field(None, description="checkpoint that all the rest comes from")
     seed: int = Field(0, description="of the first weights and the batches")
@@ -195,15 +206,47 @@ class ScorerStage(Stage):
         return name.startswith("scorer.")
 
 
+class ExpectationStage(Stage):
+    """The expectation, from true peptides alone."""
+
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """Likelihood of the ions that are found."""
+        if model.expectation is None:
+            raise InputError(
+                "this network expects nothing", remedy="set model.expectation_blocks to 3"
+            )
+        return ExpectationObjective(model)
+
+    def trains(self, name: str) -> bool:
+        """Only the expectation."""
+        return name.startswith("expectation.")
+
+    @torch.inference_mode()
+    def validate(self, loaded: Checkpoint) -> Figures:
+        """Nats an ion of validation files."""
+        options, figures = self.options, Figures()
+        objective = ExpectationObjective(loaded.model)
+        for file in options.validation:
+            spectra = _sample(list(read_spectra(file)), options.validation_limit)
+            longest = options.mixture.max_tokens
+            corpus, _ = Corpus.pack(spectra, options.preprocessing, max_tokens=longest)
+            batch, target = corpus.batch(range(len(corpus)), 0.0, np.random.default_rng(0))
+            device = next(loaded.model.parameters()).device
+            loss, _ = objective(batch.to(device), target.to(device))
+            figures[f"{file.stem}_nats"] = loss.item()
+        return figures
+
+
 class LoopStage(Stage):
     """The loop, on the drafts of a scorer that stays as it is."""
 
     strategy = "full"
 
     def aim(self, model: Tinynovo) -> nn.Module:
-        """Deep supervision; the last of the first answers is no draft and is not judged."""
+        """Drafts are judged, and what stands behind them is refined."""
         options = self.options
-        return LoopObjective(model, options.recursion, options.losses, unjudged=1)
+        judged = options.starts.drafts
+        return LoopObjective(model, options.recursion, options.losses, judged=judged)
 
     def gather(self, tell: Callable[[str], None]) -> None:
         """The drafts, which are made once."""
@@ -223,8 +266,9 @@ class LoopStage(Stage):
         self.drafts = plan.read()
 
     def trains(self, name: str) -> bool:
-        """All but the scorer."""
-        return not name.startswith("scorer.")
+        """All but the scorer, and but the expectation where it comes from a checkpoint."""
+        given = self.options.expectation is not None and name.startswith("expectation.")
+        return not given and not name.startswith("scorer.")
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
         """Places among the drafts."""
@@ -265,7 +309,7 @@ class WholeStage(Stage):
     def aim(self, model: Tinynovo) -> nn.Module:
         """Deep supervision."""
         options = self.options
-        return LoopObjective(model, options.recursion, options.losses, unjudged=0)
+        return LoopObjective(model, options.recursion, options.losses, judged=0)
 
     def gather(self, tell: Callable[[str], None]) -> None:
         """The peptides that are held out."""
@@ -281,9 +325,13 @@ class WholeStage(Stage):
             )
 
     def trains(self, name: str) -> bool:
-        """All, but the scorer only where it is asked and does not come from a checkpoint."""
-        taught = self.options.scorer is None and self.options.model.evidence == "shared"
-        return taught or not name.startswith("scorer.")
+        """All but what is not asked, or comes from a checkpoint."""
+        options, asked = self.options, self.options.model.evidence == "shared"
+        taught = {
+            "scorer": asked and options.scorer is None,
+            "expectation": asked and options.expectation is None,
+        }
+        return taught.get(name.partition(".")[0], True)
 
     def batch(self, drawn: Rows, rng: np.random.Generator) -> tuple[PeakBatch | Tensor, ...]:
         """Spectra, their answers and an empty answer of each."""
@@ -308,7 +356,12 @@ class WholeStage(Stage):
             )
 
 
-STAGES: dict[str, type[Stage]] = {"scorer": ScorerStage, "loop": LoopStage, "whole": WholeStage}
+STAGES: dict[str, type[Stage]] = {
+    "scorer": ScorerStage,
+    "expectation": ExpectationStage,
+    "loop": LoopStage,
+    "whole": WholeStage,
+}
 
 
 def _padded(target: Tensor, slots: int | None, rng: np.random.Generator) -> Tensor:

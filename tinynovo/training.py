@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from tinynovo import checkpoint
 from tinynovo.checkpoint import Checkpoint, Frozen
@@ -74,10 +75,14 @@ def _fabric(options: TrainingOptions) -> Fabric:
         devices=here,
         num_nodes=hosts,
         strategy=DDPStrategy(find_unused_parameters=True) if here * hosts > 1 else "auto",
-        precision=options.precision,
     )
     fabric.launch()
     return fabric
+
+
+def _attention(device: torch.device) -> AbstractContextManager[None]:
+    """How attention is computed: on a CPU the gradient of the fused kernel takes most of a step."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 class _Run:
@@ -137,6 +142,8 @@ class _Run:
                 raise InputError("is of another shape than this run", file=options.loop)
         if options.scorer is not None:
             model.scorer = scorer
+        if options.expectation is not None and model.expectation:
+            checkpoint.fill_expectation(options.expectation, model.expectation)
         return model
 
     def _prepare(self) -> None:
@@ -210,9 +217,12 @@ class _Run:
             group["lr"] = rate
         rng = np.random.default_rng([options.seed, 1 << 20, self.step])
         given = (self._own(part) for part in self.stage.batch(rows, rng))
-        loss, figures = self.objective(*given)
-        self.adam.zero_grad()
-        self.fabric.backward(loss)
+        device, mixed = self.fabric.device, options.precision == "bf16-mixed"
+        with _attention(device):
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                loss, figures = self.objective(*given)
+            self.adam.zero_grad()
+            self.fabric.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), options.optimizer.clip)
         self.adam.step()
         self.step += 1
@@ -271,7 +281,13 @@ class _Run:
     def _past(self) -> list[str]:
         """Earlier runs that the scorer and the loop come from."""
         found: dict[str, None] = {}
-        for stage, source in (("scorer", self.options.scorer), ("loop", self.options.loop)):
+        options = self.options
+        sources = {
+            "scorer": options.scorer,
+            "expectation": options.expectation,
+            "loop": options.loop,
+        }
+        for stage, source in sources.items():
             lines = checkpoint.load_frozen(source).notes.get("history") if source else None
             if isinstance(lines, list):
                 found.update((line, None) for line in lines if line.startswith((stage, "whole")))
