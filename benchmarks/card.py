@@ -144,6 +144,7 @@ def identity(frozen: Frozen, size: int) -> list[str]:
         ["parameters", f"{frozen.notes['parameters']:,}"],
         ["file", f"`tinynovo/weights/default.safetensors`, {size / 1e6:.1f} MB, in the wheel"],
         ["blocks of the network", f"{shape.blocks}, width {shape.width}, {shape.heads} heads"],
+        ["blocks of the expectation", str(shape.expectation_blocks)],
         ["blocks of the peak encoder", str(shape.encoder_blocks)],
         ["peaks used", f"the {frozen.preprocessing.max_peaks} most intense"],
         [
@@ -159,8 +160,9 @@ def identity(frozen: Frozen, size: int) -> list[str]:
         "## What it is",
         "",
         "A tiny recursive network that reads one peptide off one tandem mass spectrum. An evidence "
-        "scorer drafts mass-exact peptides from both ends; the loop lays an answer on the "
-        "spectrum, refines it, and judges how likely it is right.",
+        "scorer drafts mass-exact peptides from both ends; an expectation says what spectrum an "
+        "answer should give; the loop lays an answer on the spectrum, judges how likely it is "
+        "right, and can refine it.",
         "",
         *table(["", ""], rows),
         "",
@@ -182,8 +184,7 @@ def training(frozen: Frozen) -> list[str]:
         "",
         *table(["data", "used", "what"], rows),
         "",
-        "Trained in this order (`configs/scorer.yaml`, then `configs/default.yaml`; a stage that "
-        "stands twice was continued from the first with `--set scorer=` or `--set loop=`):",
+        "Trained in this order; a stage that stands twice was continued from the first:",
         "",
         *(f"- {line}" for line in history),
         "",
@@ -192,6 +193,9 @@ def training(frozen: Frozen) -> list[str]:
         "",
         "```sh",
         "tinynovo train --config configs/scorer.yaml",
+        "tinynovo train --config configs/scorer.yaml --set scorer=runs/scorer/model.safetensors \\",
+        "    --set output=runs/scorer-long --set steps=11000 --set optimizer.learning_rate=0.0015",
+        "tinynovo train --config configs/expectation.yaml",
         "tinynovo train --config configs/default.yaml",
         "```",
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,14 @@ class Answer:
     residues: tuple[float, ...]
     proposed: bool = False
 
+    @cached_property
+    def blocks(self) -> list[tuple[int, int]]:
+        """Of `tinynovo.annotation.blocks`: what the spectrum settles."""
+        peaks, peptide = self.peaks, self.peptide
+        mz = peaks.mz / MICRO
+        ions = annotate(mz, peaks.intensity, peptide, peaks.precursor_charge)
+        return blocks(ions, len(peptide))
+
 
 @dataclass(frozen=True, eq=False)
 class Facts:
@@ -99,8 +108,7 @@ def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
     share = np.exp(order - order.max())
     share /= share.sum()
     own = share[next(row for row, rival in enumerate(rivals) if rival is answer)]
-    mz = peaks.mz / MICRO
-    settled = blocks(annotate(mz, peaks.intensity, peptide, peaks.precursor_charge), len(peptide))
+    settled = answer.blocks
     seen = (len(settled) - 1) / max(1, len(peptide) - 1)
     agreed = _logits(_agreement(peptide, rivals, share))
     return Facts(

@@ -198,7 +198,7 @@ def fragments(
             part = residues[len(residues) - ordinal :] if kind == "y" else residues[:ordinal]
             for charge in charges:
                 for loss, parts in wanted:
-                    if not _can_lose(part, parts):
+                    if parts and not _can_lose(part, parts):
                         continue
                     lost = sum(formula_mass(name) * count for name, count in parts.items())
                     neutral = mass / MICRO + _SERIES[kind] - lost
