@@ -3,15 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from handmade import EVIDENCE, SHAPE, batch_of
-from test_evidence import PE, PEPTIDE, P, table_of
 from test_model import answers_of
 
-from tinynovo.evidence import EvidenceOptions, PeakTable, look_up
-from tinynovo.feedback import EXPLAINED, FEEDBACK, explained_shares
+from tinynovo.feedback import FEEDBACK
 from tinynovo.layers import ModelOptions
 from tinynovo.model import Tinynovo
 from tinynovo.recursion import RecursionOptions, solve
-from tinynovo.tokens import TOKENS, VOCABULARY, token_ids, token_masses
+from tinynovo.tokens import VOCABULARY, token_ids
 
 PEPTIDES = ("GASPVTK", "SAMPLER")
 
@@ -92,30 +90,3 @@ def test_a_network_that_holds_on_to_nothing_starts_with_no_bonus():
     plain = Tinynovo(SHAPE.model_copy(update={"hold": 0.0}), EVIDENCE)
     assert plain.keep.bias.item() == 0.0
     assert network("shared").keep.bias.item() == 4.0
-
-
-def explained(table: PeakTable, cuts: torch.Tensor) -> torch.Tensor:
-    row = torch.zeros(cuts.numel(), dtype=torch.int64)
-    found = look_up(table, row, cuts.flatten(), table.options)
-    return explained_shares(table, torch.tensor([0]), cuts, found)
-
-
-def test_explained_shares_of_a_hand_counted_spectrum():
-    table = table_of((98.0600, 0.5), (250.0, 0.5), (703.3145, 1.0), (720.0, 1.0))
-    cuts = torch.tensor([[P, PE, PEPTIDE, PEPTIDE]])
-    shares = explained(table, cuts)
-    assert shares.shape == (1, EXPLAINED)
-    above_precursor = 0.5
-    assert shares[0].tolist() == pytest.approx(
-        [1.5 / 3, 1.25 / 2.5, 0.5, 0.5, 0.5, above_precursor, 0.5]
-    )
-
-
-def test_an_answer_explains_its_own_ladder_and_nothing_explains_nothing():
-    table = PeakTable(batch_of("PEPTLDE"), EvidenceOptions())
-    mass = dict(zip(TOKENS, token_masses().tolist(), strict=True))
-    right = torch.tensor([[mass[r] for r in "PEPTLDE"]]).cumsum(-1)
-    shares = explained(table, right)
-    assert shares[0].tolist() == pytest.approx([1.0] * EXPLAINED)
-    nothing = torch.zeros_like(right)
-    assert explained(table, nothing).count_nonzero() == 0

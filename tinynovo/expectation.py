@@ -18,9 +18,10 @@ from torch.nn import functional
 
 from tinynovo.cuts import GLOBALS, IONS, MAIN_IONS
 from tinynovo.evidence import Found, PeakTable
+from tinynovo.explained import real_cuts
 from tinynovo.layers import EncoderBlock, ModelOptions, Norm
 from tinynovo.masses import PROTON, WATER, udalton
-from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
+from tinynovo.tokens import PAD, VOCABULARY, token_masses
 
 _EDGES = (1e-6, 0.07, 0.11, 0.16, 0.23, 0.33, 0.5)
 """Root intensities, base peak 1, at which a class begins; class 0 has no peak."""
@@ -187,7 +188,7 @@ class Expectation(nn.Module):
         """
         shape = (*answer.shape, len(IONS))
         logits = self._logits(table, row, answer).float().view(*shape, CLASSES)
-        asked = found.seen.view(shape) & self._there(table, row, answer)[..., None]
+        asked = found.seen.view(shape) & real_cuts(table, row, answer)[..., None]
         charge = torch.tensor([charge for _, charge, _ in IONS], device=answer.device)
         possible = (charge <= table.batch.charge[row, None]) | (charge == 1)
         asked = asked & possible[:, None, :]
@@ -195,16 +196,6 @@ class Expectation(nn.Module):
         intensity = table.batch.intensity.flatten()[found.index].view(shape) * hit
         error = found.error.view(shape) * hit
         return Expected(torch.log_softmax(logits, -1), asked, intensity, error)
-
-    @staticmethod
-    def _there(table: PeakTable, row: Tensor, answer: Tensor) -> Tensor:
-        """Whether a slot begins with a cut between two residues: bool [N, S]."""
-        mass = token_masses(answer.device)[answer]
-        left = mass.cumsum(-1) - mass
-        before = functional.pad(answer[:, :-1], (1, 0), value=PAD)
-        modifies = n_terminal_tokens(answer.device)[before]
-        inside = (left > 0) & (left < table.batch.residue_mass[row, None])
-        return inside & (answer != PAD) & ~modifies
 
     def _logits(self, table: PeakTable, row: Tensor, answer: Tensor) -> Tensor:
         """Of the classes of all ions of the cut before every slot: [N, S, I * C]."""

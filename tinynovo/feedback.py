@@ -20,20 +20,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tinynovo.cuts import MAIN_IONS
-from tinynovo.evidence import Found, PeakTable, closing_slack, cut_support, look_up
+from tinynovo.evidence import PeakTable, closing_slack, cut_support, look_up
 from tinynovo.expectation import SAID, SUMMED, Expectation
+from tinynovo.explained import (
+    EXPLAINED,
+    INNER,
+    INNER_SUMMED,
+    explained_peaks,
+    explained_shares,
+    inner_ions,
+)
 from tinynovo.layers import MassEncoding, ModelOptions
-from tinynovo.masses import PROTON, WATER, udalton
 from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, VOCABULARY, token_masses
 
 MOST_SLOTS = 64
 """Slots that a network without evidence can tell apart."""
 
-EXPLAINED = 7
-"""Numbers that `explained_shares` gives."""
-
-SUMMARY = 1 + SUMMED + 2 + EXPLAINED
+SUMMARY = 1 + SUMMED + 2 + EXPLAINED + INNER_SUMMED
 """Numbers about an answer as a whole."""
 
 _LOW = -12.0
@@ -151,8 +155,7 @@ class Shared(nn.Module):
         super().__init__()
         width, pair = options.width, 2 * scorer.options.embedding
         known = pair + 2 * VOCABULARY + 2 * masses.features + _PLACES + 2 + EXPLAINED
-        if options.expectation_blocks:
-            known += 2 * SAID
+        known += 2 * (INNER + (SAID if options.expectation_blocks else 0))
         self.explain = nn.Sequential(
             nn.Linear(known, 2 * width), nn.SiLU(), nn.Linear(2 * width, width)
         )
@@ -168,7 +171,10 @@ class Shared(nn.Module):
         own = own * (answer != PAD)[..., None]
         row, cut = laid.spectrum.repeat_interleave(slots), laid.left.flatten()
         found = look_up(laid.table, row, cut, knows.scorer.options)
-        whole = explained_shares(laid.table, laid.spectrum, laid.left, found)
+        explained = explained_peaks(laid.table, laid.spectrum, found)
+        whole = explained_shares(laid.table, laid.spectrum, laid.left, found, explained)
+        inner = inner_ions(laid.table, laid.spectrum, answer, explained)
+        proven = found.hit[:, : len(MAIN_IONS)].any(-1).view(answer.shape)
         parts = [own, prior.flatten(-2) / 4, knows.masses(laid.left), knows.masses(laid.right)]
         parts += [laid.places(), of_answer(prior, answer) / 4]
         parts.append(whole[:, None, :].expand(-1, slots, -1))
@@ -176,12 +182,14 @@ class Shared(nn.Module):
         error = (laid.mass - weight).abs().to(torch.float32) / laid.mass.to(torch.float32) * 1e5
         residues = (answer != PAD).sum(-1) / 15
         plain = torch.stack([error.clamp(max=9), residues], -1)
-        summary = functional.pad(torch.cat([plain, whole], -1), (SUMMARY - 2 - EXPLAINED, 0))
+        rest = torch.cat([plain, whole, inner.summary(proven)], -1)
+        summary = functional.pad(rest, (SUMMARY - rest.shape[-1], 0))
+        said = inner.features()
         if knows.expectation:
             expected = knows.expectation(laid.table, laid.spectrum, answer, found)
-            told, said = expected.summary(), expected.features()
-            summary = torch.cat([expected.likelihood[:, None], told, plain, whole], -1)
-            parts += [said, functional.pad(said[:, 1:], (0, 0, 0, 1))]
+            summary = torch.cat([expected.likelihood[:, None], expected.summary(), rest], -1)
+            said = torch.cat([said, expected.features()], -1)
+        parts += [said, functional.pad(said[:, 1:], (0, 0, 0, 1))]
         x = self.explain(torch.cat(parts, -1))
         none = embedding.new_zeros(*prior.shape[:3], 0)
         others = (none, none[:, :, 0]) if laid.judged else (embedding, laid.support)
@@ -252,42 +260,3 @@ def of_answer(values: Tensor, answer: Tensor) -> Tensor:
     """What stands for the tokens of an answer [N, S] among values of all tokens [N, S, V, F]."""
     index = answer[..., None, None].expand(-1, -1, 1, values.shape[-1])
     return values.gather(2, index).squeeze(2)
-
-
-def explained_shares(table: PeakTable, row: Tensor, cuts: Tensor, found: Found) -> Tensor:
-    """How much of a spectrum the ions of an answer explain.
-
-    Parameters
-    ----------
-    table : PeakTable
-    row : int64 [N]
-        The spectrum of each answer.
-    cuts : int64 [N, S]
-        All cuts of each answer, micro-dalton; those outside the peptide explain nothing.
-    found : Found
-        What is found at them, [N * S, ions].
-
-    Returns
-    -------
-    float32 [N, EXPLAINED]
-        Shares of summed root intensity, of summed intensity, of the 10, 20 and 50 strongest peaks,
-        of what lies above the precursor's m/z, and of the cuts that any main ion proves.
-    """
-    batch = table.batch
-    answers, slots = cuts.shape
-    total = batch.residue_mass[row][:, None]
-    hit = found.hit.view(answers, slots, -1)
-    place = (found.index.view(answers, -1) - (row * batch.mz.shape[1])[:, None]).clamp(min=0)
-    known = torch.zeros(answers, batch.mz.shape[1], device=cuts.device)
-    known = known.scatter_reduce(1, place, hit.flatten(1).to(torch.float32), "amax")
-    root, rank = batch.intensity[row], table.features[row][..., 1]
-    neutral = total + udalton(WATER)
-    precursor = torch.div(neutral, batch.charge[row][:, None], rounding_mode="floor")
-    precursor = precursor + udalton(PROTON)
-    weights = [root, root.square()]
-    weights += [(rank >= 1 / (1 + top / 10)).to(torch.float32) for top in (9.5, 19.5, 49.5)]
-    weights.append(root * (batch.mz[row] > precursor))
-    shares = [(known * w).sum(-1) / w.sum(-1).clamp(min=1e-3) for w in weights]
-    real = ((cuts > 0) & (cuts < total)).to(torch.float32)
-    proven = hit[..., : len(MAIN_IONS)].any(-1).to(torch.float32)
-    return torch.stack([*shares, (proven * real).sum(-1) / real.sum(-1).clamp(min=1)], -1)
