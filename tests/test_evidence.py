@@ -13,6 +13,10 @@ from tinynovo.cuts import ANNOTATIONS, CUT_FEATURES, GLOBALS, MAIN_IONS, NODE_BI
 from tinynovo.evidence import (
     EvidenceOptions,
     PeakTable,
+    _nodes,
+    _partners,
+    _ranks,
+    compiled,
     cut_features,
     cut_support,
     ion_mz,
@@ -247,3 +251,22 @@ def test_nearest_peaks_of_queries_with_several_axes():
     index, distance = nearest_peak(mz, torch.tensor([1, 0]), torch.tensor([[11, 21], [26, 9]]))
     assert index.tolist() == [[3, 4], [2, 0]]
     assert distance.tolist() == [[1, 1], [4, 1]]
+
+
+def annotations(batch: PeakBatch, options: EvidenceOptions) -> list[torch.Tensor]:
+    """What is known of every real peak, and of every cut on the grid."""
+    about = [*_ranks(batch), _partners(batch, options)]
+    return [*(each[batch.mask] for each in about), _nodes(batch)]
+
+
+def test_annotations_are_the_same_compiled_or_not():
+    """Where something is learned tensors do what kernels do elsewhere."""
+    batch = batch_of("PEPTLDE", "SAMPLERSAMPLER", "WWWWWWWWK")
+    with torch.enable_grad():
+        assert not compiled(batch.mz)
+        by_tensors = annotations(batch, OPTIONS)
+    with torch.no_grad():
+        assert compiled(batch.mz)
+        by_kernels = annotations(batch, OPTIONS)
+    for one, other in zip(by_kernels, by_tensors, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)

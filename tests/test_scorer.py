@@ -7,6 +7,7 @@ import torch
 from handmade import EVIDENCE, batch_of, cleaned, ladder, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_evidence import annotations
 
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.peptide import Peptide
@@ -193,8 +194,12 @@ def test_compiled_is_what_is_defined(
             for order in (slice(None), slice(None, None, 3), torch.arange(len(asked)).flip(0)):
                 told = one.logits(fast, row[order], anchor[order], past[order])
                 assert torch.allclose(told, logits[order], atol=1e-4)
-        for name in ("features", "nodes", "globals", "immonium", "top"):
-            assert torch.equal(getattr(fast, name), getattr(slow, name)), name
+    with torch.enable_grad():
+        by_tensors = annotations(batch, EVIDENCE)
+    with torch.no_grad():
+        by_kernels = annotations(batch, EVIDENCE)
+    for one, other in zip(by_kernels, by_tensors, strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_store_outgrows_its_room():
