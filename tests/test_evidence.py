@@ -23,7 +23,7 @@ from tinynovo.evidence import (
     nearest_peak,
 )
 from tinynovo.spectrum import Peaks
-from tinynovo.tokens import FAR, TOKENS, peak_batch
+from tinynovo.tokens import FAR, TOKENS, PeakBatch, peak_batch
 
 OPTIONS = EvidenceOptions()
 PEPTIDE = 781_349_399
