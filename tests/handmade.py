@@ -64,7 +64,7 @@ def network(seed: int = 0) -> Tinynovo:
 def loaded(seed: int = 0) -> Checkpoint:
     """That network as a checkpoint holds it; it has opinions and can be brief."""
     model = network(seed)
-    for head in (model.judge[-1], model.residue):
+    for head in (model.judge[-1], model.ranker[-1], model.residue):
         torch.nn.init.normal_(head.weight)
     torch.nn.init.zeros_(model.keep.bias)
     with torch.no_grad():

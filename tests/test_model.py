@@ -175,6 +175,8 @@ def test_an_untrained_judge_ranks_by_the_scorer_and_what_is_expected():
         drafted = answer_scores(model.scorer, memory.table, answers[None], Permitted.by({}))[0]
     assert len(set(drafted.tolist())) == len(texts)
     told = 2 + 0.5 * drafted + 0.15 * evidence.summary[:, 0]
+    rank = drafted + 0.3 * evidence.summary[:, 0]
+    assert model.rank(evidence).tolist() == pytest.approx(rank.tolist(), abs=1e-3)
     assert halt.tolist() == pytest.approx(told.tolist(), abs=1e-3)
 
 

@@ -11,6 +11,7 @@ from tinynovo.evidence import PeakTable
 from tinynovo.losses import LossOptions
 from tinynovo.objectives import (
     LoopObjective,
+    RankObjective,
     ScorerObjective,
     StartOptions,
     answer_figures,
@@ -132,6 +133,24 @@ def test_all_answers_are_judged_where_none_is_left_out():
     apart = loop(model)(batch, target, target.flip(-1)[:, None].repeat(1, 2, 1))[1]
     assert apart["halt_loss"] > 0
     assert "step0_halt_loss" not in apart
+
+
+def test_what_ranks_learns_which_draft_is_right_and_nothing_else_moves():
+    model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
+    wrong = target.clone()
+    wrong[:, :2] = target[:, :2].flip(-1)
+    drafts = torch.stack([wrong, target, target.flip(-1), torch.zeros_like(target)], 1)
+    objective = RankObjective(model)
+    adam = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(60):
+        loss, figures = objective(batch, target, drafts)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+    learned = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
+    assert learned == {"ranker"}
+    assert loss.item() < 0.1
+    assert figures["first"] == 1.0
 
 
 def test_figures_of_a_hand_made_step():

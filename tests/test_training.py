@@ -60,7 +60,7 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Options = Callable[..., TrainingOptions]
 
 
-@pytest.fixture(params=["scorer", "expectation", "loop", "whole"])
+@pytest.fixture(params=["scorer", "expectation", "loop", "rank", "whole"])
 def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path: Path) -> Options:
     """Options of a run of seven steps that saves and logs every second one."""
 
@@ -69,7 +69,7 @@ def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path:
             "stage": request.param,
             "output": tmp_path / "run",
             "cache": cache,
-            "scorer": scorer if request.param == "loop" else None,
+            "scorer": scorer if request.param in ("loop", "rank") else None,
             "steps": 7,
             "batch_size": 4,
             "mixture": RANDOM,
@@ -138,6 +138,7 @@ def test_a_run_leaves_weights_figures_and_its_options(options: Options):
         "scorer": scorer,
         "expectation": {"found"},
         "loop": {*steps, "halt_accuracy"},
+        "rank": {"first"},
         "whole": {*steps, *scorer, "step0_halt_accuracy"},
     }[chosen.stage]
     assert wanted | {"loss", "rate", "gradient"} <= set(figures[0])
@@ -148,7 +149,7 @@ def test_a_run_leaves_weights_figures_and_its_options(options: Options):
 def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
     chosen = options()
     after = load_file(train(chosen, resume=False))
-    if chosen.stage == "loop":
+    if chosen.stage in ("loop", "rank"):
         before = load_file(scorer)
         moved = {n for n in after if not n.startswith("scorer.")}
         assert all(torch.equal(after[n], before[n]) for n in after if n.startswith("scorer."))

@@ -45,6 +45,16 @@ class Memory:
         return Memory(self.table, self.rows[chosen], keys)
 
 
+_ABOUT = 4
+"""What the scorer says of an answer as a whole."""
+
+
+def _head(known: int, width: int) -> nn.Sequential:
+    """Two hidden layers, and one number."""
+    layers = (nn.Linear(known, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+    return nn.Sequential(*layers, nn.Linear(width, 1))
+
+
 class Tinynovo(nn.Module):
     """The whole network: evidence scorer, peak encoder, tiny network, heads."""
 
@@ -62,16 +72,11 @@ class Tinynovo(nn.Module):
         self.feedback: Feedback = FEEDBACK[options.evidence](options, self.scorer, self.masses)
         self.answer = nn.Linear(width, VOCABULARY)
         self.keep = nn.Linear(width, 1)
-        self.judge = nn.Sequential(
-            nn.Linear(3 * width + 4 + SUMMARY, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, 1),
-        )
+        self.judge = _head(3 * width + _ABOUT + SUMMARY, width)
+        self.ranker = _head(_ABOUT + SUMMARY, width)
         self.residue = nn.Linear(width, 1)
         self.lean = nn.Parameter(torch.tensor([2.0, 0.5, 1.5, 0.5, 0.15]))
-        for head in (self.judge[-1], self.residue):
+        for head in (self.judge[-1], self.ranker[-1], self.residue):
             nn.init.zeros_(head.get_parameter("weight"))
             nn.init.zeros_(head.get_parameter("bias"))
         nn.init.constant_(self.keep.bias, options.hold)
@@ -133,24 +138,38 @@ class Tinynovo(nn.Module):
             own = own - (left.logsumexp(2) - evidence.prior.logsumexp(2))
         return own.mean(-1) * (evidence.answer != PAD)
 
+    def rank(self, evidence: Evidence) -> Tensor:
+        """Orders the answers of a spectrum: float32 [N], differences are log-odds, roughly.
+
+        Told of the answer as a whole only: what the loop's scratchpad adds is learned by heart.
+        """
+        known, total = self._whole(evidence)
+        ranked: Tensor = self.ranker(known).squeeze(-1)
+        return ranked + total + 2 * self.lean[4].detach() * evidence.summary[:, 0]
+
+    def _whole(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
+        """What is known of answers as a whole [N, _ABOUT + SUMMARY], and their opinions [N]."""
+        each = self.opinion(evidence)
+        count = (evidence.answer != PAD).sum(1).clamp(min=1)
+        total = each.sum(1)
+        about = torch.stack([total / 10, total / count, (total / 4).exp(), each.amin(1) / 4], -1)
+        likely, known = evidence.summary[:, :1], evidence.summary[:, 1:]
+        return torch.cat([about, likely / 20, known], -1), total
+
     def verdict(self, z: Tensor, evidence: Evidence) -> tuple[Tensor, Tensor]:
         """Halt logit [N] and residue logits [N, S] of the answer that the evidence is about.
 
         Both start from what the scorer thinks of the answer, the first also from how likely the
-        answer makes its ions, so that an untrained judge ranks no worse than the draft.
+        answer makes its ions.
         """
         real = evidence.answer != PAD
-        each = self.opinion(evidence)
-        count = real.sum(1).clamp(min=1)
-        total = each.sum(1)
+        each, (known, total) = self.opinion(evidence), self._whole(evidence)
         kept = z * real[..., None]
-        mean = kept.sum(1) / count[:, None]
+        mean = kept.sum(1) / real.sum(1).clamp(min=1)[:, None]
         lowest = z.masked_fill(~real[..., None], torch.inf).amin(1).nan_to_num(posinf=0.0)
         highest = z.masked_fill(~real[..., None], -torch.inf).amax(1).nan_to_num(neginf=0.0)
-        about = torch.stack([total / 10, total / count, (total / 4).exp(), each.amin(1) / 4], -1)
-        likely, known = evidence.summary[:, 0], evidence.summary[:, 1:]
-        rest = [about, likely[:, None] / 20, known]
-        halt = self.judge(torch.cat([mean, lowest, highest, *rest], -1)).squeeze(-1)
+        halt = self.judge(torch.cat([mean, lowest, highest, known], -1)).squeeze(-1)
+        likely = evidence.summary[:, 0]
         halt = halt + self.lean[0] + self.lean[1] * total + self.lean[4] * likely
         residues = self.residue(z).squeeze(-1) + self.lean[2] + self.lean[3] * each
         return halt, residues

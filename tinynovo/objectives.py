@@ -30,7 +30,7 @@ from tinynovo.losses import (
     token_loss,
 )
 from tinynovo.model import Memory, Tinynovo
-from tinynovo.recursion import RecursionOptions, Step, judge, solve
+from tinynovo.recursion import RecursionOptions, Step, Verdict, judge, solve
 from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, PeakBatch, n_terminal_tokens, token_masses
 
@@ -158,8 +158,7 @@ class LoopObjective(nn.Module):
         for number, (weight, step) in enumerate(zip(weights, steps, strict=True)):
             loss, figure = self._step_loss(step, truth, mass)
             if not self.judged:
-                verdict = (step.halt, step.residues, step.judged)
-                more, told = self._verdict_loss(*verdict, truth, answers)
+                more, told = self._verdict_loss(step, step.judged, truth, answers)
                 loss = loss + more
                 figure |= {**told, "loss": loss.item()}
             total = total + weight * loss
@@ -171,16 +170,17 @@ class LoopObjective(nn.Module):
         flat, count = answers.flatten(0, 1), answers.shape[1]
         told = judge(self.model, flat, memory, self.recursion.latent_updates)
         truth = target.repeat_interleave(count, 0)
-        return self._verdict_loss(told.halt, told.residues, flat, truth, count)
+        return self._verdict_loss(told, flat, truth, count)
 
     def _verdict_loss(
-        self, halt: Tensor, residues: Tensor, judged: Tensor, truth: Tensor, answers: int
+        self, told: Verdict[Evidence] | Step[Evidence], judged: Tensor, truth: Tensor, answers: int
     ) -> tuple[Tensor, Figures]:
-        """Loss of halt [N] and residue logits [N, S] of answers [N, S], so many a spectrum."""
-        options = self.losses
+        """Loss of verdicts on answers int64 [N, S], so many a spectrum."""
+        options, halt, residues = self.losses, told.halt, told.residues
         right = same_mass(judged, truth).all(-1)
         asked = (judged != PAD).any(-1)
-        lists = [each.view(-1, answers) for each in (halt, right, asked)]
+        rank = self.model.rank(told.evidence)
+        lists = [each.view(-1, answers) for each in (rank, right, asked)]
         each = (
             halt_loss(halt, right, asked),
             ranking_loss(*lists),
@@ -208,6 +208,26 @@ class LoopObjective(nn.Module):
             "precursor_loss": precursor.item(),
         }
         return loss, figures | answer_figures(step.state.answer, step.judged, truth, mass)
+
+
+class RankObjective(nn.Module):
+    """The order of drafts alone, from what is known of each as a whole."""
+
+    def __init__(self, model: Tinynovo) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: PeakBatch, target: Tensor, answers: Tensor) -> tuple[Tensor, Figures]:
+        """Loss of spectra, their answers int64 [B, S], and drafts int64 [B, A, S]."""
+        with torch.no_grad():
+            memory = self.model.remember(batch)
+            evidence = self.model.evidence(answers.flatten(0, 1), memory, judged=True)
+        rank = self.model.rank(evidence).view(answers.shape[:2])
+        right = same_mass(answers, target[:, None].expand_as(answers)).all(-1)
+        asked = (answers != PAD).any(-1)
+        best = rank.masked_fill(~asked, -torch.inf).argmax(1, keepdim=True)
+        first = (right & asked).gather(1, best).float().mean().item()
+        return ranking_loss(rank, right, asked), {"first": first}
 
 
 def mass_error(answer: Tensor, mass: Tensor) -> Tensor:

@@ -61,19 +61,19 @@ class SequencingOptions(BaseModel):
         description="full: draft, refine, judge; draft: the beam search alone; empty: the loop "
         "from an empty answer",
     )
-    n_beams: int = Field(6, ge=1, description="beams of the draft, in each direction")
-    candidates: int = Field(5, ge=1, description="drafts kept")
+    n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
+    candidates: int = Field(8, ge=1, description="drafts kept")
     margin: float = Field(
-        4.0, gt=0, description="beams that are so many nats worse than the best are given up"
+        6.0, gt=0, description="beams that are so many nats worse than the best are given up"
     )
     judge_margin: float = Field(
-        2.0,
+        4.0,
         ge=0,
         description="drafts that are so many nats worse than the best are not judged, unless they "
         "are to be reported",
     )
     judge_weight: float = Field(
-        0.3, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
+        0.5, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
     )
     refined: int = Field(0, ge=0, description="best drafts that the loop refines")
     halt_probability: float = Field(

@@ -142,9 +142,8 @@ class Sequencer:
             else:
                 sure = {index for index, known in enumerate(answers) if self._sure(known)}
                 tried = [h for h in tried if h.spectrum not in sure]
-            margin = self.options.judge_margin
             best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
-            tried = [replace(h, least=best[h.spectrum] - margin) for h in tried]
+            tried = [replace(h, least=best[h.spectrum]) for h in tried]
             for index, answer in self.solver.solve(tried, closed=closed):
                 answers[index].append(answer)
         return [

@@ -332,7 +332,8 @@ class Solver:
             told = judge(self.model, part, known, updates)
             permitted = self.permitted.along(part, table.batch.residue_mass[known.rows])
             opinion[chosen] = self.model.opinion(told.evidence, permitted).sum(-1)
-            order[chosen] = (1 - weight) * opinion[chosen] + weight * told.halt
+            rank = self.model.rank(told.evidence)
+            order[chosen] = (1 - weight) * opinion[chosen] + weight * rank
             certainty[chosen] = told.halt
             residues[chosen, :used] = told.residues
         return _Judged(rows, answers, opinion, order, certainty, residues)

@@ -32,6 +32,7 @@ from tinynovo.objectives import (
     ExpectationObjective,
     Figures,
     LoopObjective,
+    RankObjective,
     ScorerObjective,
     StartOptions,
     starts,
@@ -77,9 +78,9 @@ class TrainingOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    stage: Literal["scorer", "expectation", "loop", "whole"] = Field(
+    stage: Literal["scorer", "expectation", "loop", "rank", "whole"] = Field(
         description="the scorer; the expectation of spectra; the loop, on drafts of the one and "
-        "with the other; or all at once, from nothing"
+        "with the other; the order of drafts alone; or all at once, from nothing"
     )
     output: Path = Field(description="directory of the run")
     cache: Path = Field(description="directory of packed corpora and drafts; runs may share it")
@@ -301,6 +302,24 @@ class LoopStage(Stage):
             )
 
 
+class RankStage(LoopStage):
+    """The order of drafts, where all else is trained."""
+
+    def aim(self, model: Tinynovo) -> nn.Module:
+        """The right draft first."""
+        return RankObjective(model)
+
+    def trains(self, name: str) -> bool:
+        """Only what ranks."""
+        return name.startswith("ranker.")
+
+    def batch(self, drawn: Rows, rng: np.random.Generator) -> tuple[PeakBatch | Tensor, ...]:
+        """Spectra, their answers and drafts of each."""
+        *spectra, first = super().batch(drawn, rng)
+        assert isinstance(first, Tensor)
+        return *spectra, first[:, :-1]
+
+
 class WholeStage(Stage):
     """The loop from empty answers, and the scorer with it unless it comes from a checkpoint."""
 
@@ -360,6 +379,7 @@ STAGES: dict[str, type[Stage]] = {
     "scorer": ScorerStage,
     "expectation": ExpectationStage,
     "loop": LoopStage,
+    "rank": RankStage,
     "whole": WholeStage,
 }
 

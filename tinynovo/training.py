@@ -283,14 +283,14 @@ class _Run:
         found: dict[str, None] = {}
         options = self.options
         sources = {
-            "scorer": options.scorer,
-            "expectation": options.expectation,
-            "loop": options.loop,
+            ("scorer", "whole"): options.scorer,
+            ("expectation", "whole"): options.expectation,
+            ("loop", "whole", "rank"): options.loop,
         }
-        for stage, source in sources.items():
+        for stages, source in sources.items():
             lines = checkpoint.load_frozen(source).notes.get("history") if source else None
             if isinstance(lines, list):
-                found.update((line, None) for line in lines if line.startswith((stage, "whole")))
+                found.update((line, None) for line in lines if line.startswith(stages))
         return list(found)
 
     def _export(self) -> Path:
