@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
-from handmade import ladder
 from make_golden import GOLDEN, answers
 
 from tinynovo.modifications import Switch
 from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
+from tinynovo.rendering import SimulationOptions
 from tinynovo.sequencing import Sequencer
+from tinynovo.simulation import simulate
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +56,11 @@ def test_judged_answers_do_not_lose_to_the_draft(found: list[dict[str, object]])
 )
 def test_tags_are_read_where_they_may_be(switch: Switch, first: str, last: str) -> None:
     options = SequencingOptions(mods={"TMT6plex": switch}, top_match=3)
-    tagged = ladder("[TMT6plex]-SAMPLEK[TMT6plex]")
+    tagged = Peptide.parse("[TMT6plex]-SAMPLEK[TMT6plex]")
+    (spectrum,) = simulate([tagged], [2], SimulationOptions(), np.random.default_rng(0))
     found = [
         psm.peptide.tokens
-        for psm in Sequencer.load(None, options, device="cpu").sequence([tagged])
+        for psm in Sequencer.load(None, options, device="cpu").sequence([spectrum])
         if psm.peptide
     ]
     assert found
