@@ -7,6 +7,7 @@ processes were started: that is `torchrun`'s business.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 import torch
@@ -17,6 +18,18 @@ def started() -> tuple[int, int]:
     """Processes that share the run on this host, and hosts, as `torchrun` says; 1 and 1 without."""
     here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return here, int(os.environ.get("WORLD_SIZE", "1")) // here
+
+
+def leave() -> None:
+    """End a process that shared a run, at once; nothing where there is only one.
+
+    Taken down in the order that Python happens to choose, the threads of the backend abort the
+    process or wait for each other now and then, though all work is done.
+    """
+    if _shared() > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _shared() -> int:

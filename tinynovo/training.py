@@ -30,7 +30,7 @@ from tinynovo.logbook import Logbook
 from tinynovo.mixture import mix
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import Figures
-from tinynovo.ranks import averages, started
+from tinynovo.ranks import averages, leave, started
 from tinynovo.runs import OPTIONS, WEIGHTS, write_trials
 from tinynovo.solving import find_device
 from tinynovo.stages import STAGES, Stage, TrainingOptions
@@ -53,7 +53,9 @@ def train(options: TrainingOptions, *, resume: bool) -> Path:
     """
     run = _Run(options, resume=resume)
     with closing(run.book) if run.book else nullcontext():
-        return run.run()
+        path = run.run()
+    leave()
+    return path
 
 
 def _fabric(options: TrainingOptions) -> Fabric:
