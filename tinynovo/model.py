@@ -143,13 +143,16 @@ class Tinynovo(nn.Module):
 
         Told of the answer as a whole only: what the loop's scratchpad adds is learned by heart.
         """
-        known, total = self._whole(evidence)
+        known, total = self._whole(evidence, self.opinion(evidence))
         ranked: Tensor = self.ranker(known).squeeze(-1)
         return ranked + total + 2 * self.lean[4].detach() * evidence.summary[:, 0]
 
-    def _whole(self, evidence: Evidence) -> tuple[Tensor, Tensor]:
-        """What is known of answers as a whole [N, _ABOUT + SUMMARY], and their opinions [N]."""
-        each = self.opinion(evidence)
+    @staticmethod
+    def _whole(evidence: Evidence, each: Tensor) -> tuple[Tensor, Tensor]:
+        """What is known of answers as a whole [N, _ABOUT + SUMMARY], and their opinions [N].
+
+        ``each``, [N, S], is the opinion of each residue.
+        """
         count = (evidence.answer != PAD).sum(1).clamp(min=1)
         total = each.sum(1)
         about = torch.stack([total / 10, total / count, (total / 4).exp(), each.amin(1) / 4], -1)
@@ -163,7 +166,8 @@ class Tinynovo(nn.Module):
         answer makes its ions.
         """
         real = evidence.answer != PAD
-        each, (known, total) = self.opinion(evidence), self._whole(evidence)
+        each = self.opinion(evidence)
+        known, total = self._whole(evidence, each)
         kept = z * real[..., None]
         mean = kept.sum(1) / real.sum(1).clamp(min=1)[:, None]
         lowest = z.masked_fill(~real[..., None], torch.inf).amin(1).nan_to_num(posinf=0.0)

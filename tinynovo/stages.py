@@ -225,14 +225,11 @@ class ExpectationStage(Stage):
     @torch.inference_mode()
     def validate(self, loaded: Checkpoint) -> Figures:
         """Nats an ion of validation files."""
-        options, figures = self.options, Figures()
-        objective = ExpectationObjective(loaded.model)
-        for file in options.validation:
-            spectra = _sample(list(read_spectra(file)), options.validation_limit)
-            longest = options.mixture.max_tokens
-            corpus, _ = Corpus.pack(spectra, options.preprocessing, max_tokens=longest)
+        objective, figures = ExpectationObjective(loaded.model), Figures()
+        device = next(loaded.model.parameters()).device
+        for file in self.options.validation:
+            corpus = _validation(file, self.options)
             batch, target = corpus.batch(range(len(corpus)), 0.0, np.random.default_rng(0))
-            device = next(loaded.model.parameters()).device
             loss, _ = objective(batch.to(device), target.to(device))
             figures[f"{file.stem}_nats"] = loss.item()
         return figures
@@ -288,9 +285,7 @@ class LoopStage(Stage):
         """On validation files, from the best draft."""
         options = self.options
         for file in options.validation:
-            spectra = _sample(list(read_spectra(file)), options.validation_limit)
-            longest = options.mixture.max_tokens
-            corpus, _ = Corpus.pack(spectra, options.preprocessing, max_tokens=longest)
+            corpus = _validation(file, options)
             yield try_loop(
                 loaded.model,
                 corpus,
@@ -391,6 +386,12 @@ def _padded(target: Tensor, slots: int | None, rng: np.random.Generator) -> Tens
         longest = target.shape[1]
         raise InputError(f"starts.slots = {slots}: a training peptide has {longest} tokens")
     return torch.nn.functional.pad(target, (0, room))
+
+
+def _validation(file: Path, options: TrainingOptions) -> Corpus:
+    """Evenly spread spectra of a validation file, as they are trained on."""
+    few = _sample(list(read_spectra(file)), options.validation_limit)
+    return Corpus.pack(few, options.preprocessing, max_tokens=options.mixture.max_tokens)[0]
 
 
 def _sample(spectra: list[Spectrum], count: int) -> list[Spectrum]:
