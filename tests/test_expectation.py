@@ -12,6 +12,7 @@ from test_model import answers_of
 from tinynovo.cuts import IONS, MAIN_IONS
 from tinynovo.evidence import PeakTable, look_up
 from tinynovo.expectation import CLASSES, MANNER, SAID, SUMMED, Expectation, Expected, manner
+from tinynovo.explained import INNER_LENGTHS, explained_peaks, inner_ions
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import ExpectationObjective
 from tinynovo.scorer import anchors
@@ -29,7 +30,8 @@ def expected(
     row = torch.arange(answer.shape[0])
     left, _ = anchors(answer, table.batch.residue_mass)
     found = look_up(table, row.repeat_interleave(answer.shape[1]), left.flatten(), table.options)
-    return network(table, row, answer, found)
+    inner = inner_ions(table, row, answer, explained_peaks(table, row, found))
+    return network(table, row, answer, found, inner)
 
 
 def test_what_is_found_is_what_the_spectrum_holds():
@@ -75,6 +77,19 @@ def test_likelihoods_are_those_of_the_classes_found():
     assert told.log_shares.exp().sum(-1).allclose(torch.ones(()), atol=1e-5)
 
 
+def test_fragments_of_the_middle_are_expected_too():
+    """EPT lies at 328.1503, EP at 227.1026, where the b ion of PE is as well."""
+    table = table_of((90.0, 0.1), (227.1026, 0.4), (328.1503, 0.5), (800.0, 0.2))
+    told = expected(table, answers_of("PEPTLDE", slots=9))
+    assert told.inner_shares.shape == (1, 9, len(INNER_LENGTHS), 2, CLASSES)
+    assert told.inner_each[0, 1, 1, 0] == told.inner_shares[0, 1, 1, 0, 6]  # 0.33 to 0.5
+    assert told.inner_each[0, 2, 0, 0] == told.inner_shares[0, 2, 0, 0, 0]  # PT: no peak
+    assert told.inner.asked[0, 1, 0, 0]
+    assert not told.inner_asked[0, 1, 0, 0]
+    assert told.inner_each[0, 1, 0, 0] == 0
+    assert told.inner_asked[0].sum((-1, -2)).tolist() == [0, 7, 6, 4, 2, 0, 0, 0, 0]
+
+
 def test_features_and_summary_have_the_size_they_say():
     told = expected(PeakTable(batch_of(*PEPTIDES), EVIDENCE), answers_of(*PEPTIDES, slots=9))
     assert told.features().shape == (2, 9, SAID)
@@ -85,7 +100,7 @@ def test_features_and_summary_have_the_size_they_say():
 def test_the_summary_counts_cuts_without_a_main_ion():
     table = table_of((90.0, 0.1), (98.0600, 0.5), (324.1554, 1.0), (800.0, 0.1))
     told = expected(table, answers_of("PEPTLDE", slots=8))
-    assert told.summary()[0, -3].item() == pytest.approx(4 / 5)
+    assert told.summary()[0, -9].item() == pytest.approx(4 / 5)
 
 
 def test_an_empty_answer_expects_nothing():
@@ -138,12 +153,13 @@ def test_it_learns_two_spectra_by_heart_and_then_tells_swapped_residues_apart():
     assert (right.likelihood > wrong.likelihood + 5).all()
 
 
-def test_a_loss_is_the_mean_over_the_ions_asked():
+def test_a_loss_is_the_mean_over_the_ions_asked_and_that_over_the_middle():
     torch.manual_seed(0)
     model = Tinynovo(SHAPE, EVIDENCE)
     batch, target = batch_of(*PEPTIDES), answers_of(*PEPTIDES, slots=8)
     loss, _ = ExpectationObjective(model)(batch, target)
     told = expected(PeakTable(batch, EVIDENCE), target, model.expectation)
     by_hand = -np.mean(told.each[told.asked].detach().numpy())
+    by_hand -= np.mean(told.inner_each[told.inner_asked].detach().numpy())
     assert loss.item() == pytest.approx(float(by_hand), rel=1e-5)
     assert (target == PAD).any()

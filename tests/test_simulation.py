@@ -201,6 +201,8 @@ def test_two_protons_need_a_precursor_with_two() -> None:
         ({"isotopes": 1.0}, 148.0604 + 1.00335),
         ({"losses": 1.0}, 148.0604 - 18.0106),
         ({"a_ions": 1.0}, 227.1026 - 27.9949),
+        ({"inner": 1.0}, 328.1503),  # EPT
+        ({"inner": 1.0}, 199.1077 - 27.9949),  # PT without CO
         ({"precursor": 1.0}, 400.6872),
     ],
 )
@@ -394,6 +396,7 @@ def labelled(text: str, extra: list[float], strength: float = 0.1) -> Spectrum:
         (148.0604 + 1.0034, True),
         (148.0604 - 18.0106, True),
         (227.1026 - 27.9949, True),
+        (328.1503, True),
         (400.6872, True),
         (352.1609, True),
         (150.5, False),

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynovo.kernels import MODIFIES, UNFIT
-from tinynovo.lookups import MASSES, Bits, Floats, Ground, Ints, jit
+from tinynovo.kernels import UNFIT
+from tinynovo.lookups import MASSES, MODIFIES, Bits, Floats, Ground, Ints, jit
 from tinynovo.stores import Store, ask
 
 CELL = 1_000

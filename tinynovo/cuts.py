@@ -39,6 +39,9 @@ CUT_FEATURES = (
     + len(MINOR_IONS) * FEW
 )
 
+MIDDLE_FEATURES = 2 * 2 * (FEW + ERRORS) + 2
+"""Of two fragments of the middle that a candidate makes, of b and a ions each."""
+
 GLOBALS = 8 + 3 + 1
 """Facts of a spectrum: its charge one-hot, its mass, its reciprocal, peaks, grid of the m/z."""
 

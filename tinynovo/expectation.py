@@ -5,12 +5,14 @@ charge, mass and manner of breaking, and how likely that makes what is found the
 the evidence cannot tell apart often differ in this: ranking by expected intensities is the idea of
 pNovo 3 (Yang et al. 2019, Bioinformatics 35, i183). Does not know the recursion, losses or files.
 
-Axes: B spectra, N answers, S slots, I ions of a cut, C classes of intensity.
+Axes: B spectra, N answers, S slots, I ions of a cut, C classes of intensity, L lengths of fragments
+of the middle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,7 @@ from torch.nn import functional
 
 from tinynovo.cuts import GLOBALS, IONS, MAIN_IONS
 from tinynovo.evidence import Found, PeakTable
-from tinynovo.explained import real_cuts
+from tinynovo.explained import INNER_IONS, INNER_LENGTHS, Inner, real_cuts
 from tinynovo.layers import EncoderBlock, ModelOptions, Norm
 from tinynovo.masses import PROTON, WATER, udalton
 from tinynovo.tokens import PAD, VOCABULARY, token_masses
@@ -30,11 +32,11 @@ _CENTRES = (0.0, 0.06, 0.09, 0.135, 0.195, 0.28, 0.41, 0.7)
 """Typical root intensity of each class."""
 
 CLASSES = len(_CENTRES)
-SAID = 6 * len(IONS)
+SAID = 6 * len(IONS) + 2
 """Features of a cut that `Expected.features` gives."""
 
 _MAIN = len(MAIN_IONS)
-SUMMED = 2 * len(IONS) + _MAIN + 8
+SUMMED = 2 * len(IONS) + _MAIN + 8 + 6
 """Features of an answer that `Expected.summary` gives."""
 
 _BANDS = 8
@@ -98,19 +100,33 @@ class Expected:
         Root of what is found; 0 where there is no peak.
     error : float32 [N, S, I]
         Signed, in windows.
+    inner : Inner
+        What is found of the middle.
+    inner_shares : float32 [N, S, L, 2, C]
+        As the first, of the fragments that begin at the cut.
     """
 
     log_shares: Tensor
     asked: Tensor
     intensity: Tensor
     error: Tensor
+    inner: Inner
+    inner_shares: Tensor
 
-    @property
+    @cached_property
     def each(self) -> Tensor:
         """Log-probability of what is found, by ion: float32 [N, S, I], 0 where nothing is asked."""
-        edges = torch.tensor(_EDGES, device=self.intensity.device)
-        found = torch.bucketize(self.intensity, edges, right=False)
-        return self.log_shares.gather(-1, found[..., None]).squeeze(-1) * self.asked
+        return _likely(self.log_shares, self.intensity) * self.asked
+
+    @cached_property
+    def inner_asked(self) -> Tensor:
+        """Fragments of the middle that count, as nothing else explains their peak: [N, S, L, 2]."""
+        return self.inner.asked & ~self.inner.taken
+
+    @cached_property
+    def inner_each(self) -> Tensor:
+        """As `each`, of the middle: float32 [N, S, L, 2]."""
+        return _likely(self.inner_shares, self.inner.intensity) * self.inner_asked
 
     @property
     def likelihood(self) -> Tensor:
@@ -122,7 +138,9 @@ class Expected:
 
         By ion, how likely what is found is and how intense; how sure the expectation was; how
         likely what is missing is, and what is there; by how much less than was to be expected; the
-        worst cut; cuts without a main ion; the error of the main ions, and its size.
+        worst cut; cuts without a main ion; the error of the main ions, and its size; of the middle,
+        and of what begins there at the first cut, and at cuts that no main ion proves, how likely
+        what is there is, and what is missing.
         """
         each, main = self.each, self.intensity[..., :_MAIN]
         unsure = -(self.log_shares.exp() * self.log_shares).sum(-1) * self.asked
@@ -140,7 +158,20 @@ class Expected:
             error.abs().sum((1, 2)) / hits,
         ]
         by_ion = [each.sum(1) / 5, self.intensity.sum(1) / 2, unsure.sum(1)[:, :_MAIN] / 10]
-        return torch.cat([*by_ion, torch.stack(whole, -1)], -1)
+        there, gone = self._inner()
+        unproven = cuts & ~(main > 0).any(-1)
+        for scale, part in ((10, cuts), (5, unproven)):
+            whole += [(there * part).sum(1) / scale, (gone * part).sum(1) / scale]
+        first = self.inner.first(torch.stack([there, gone], -1)) / 5
+        return torch.cat([*by_ion, torch.stack(whole, -1), first], -1)
+
+    def _inner(self) -> tuple[Tensor, Tensor]:
+        """By the cut where they begin, how likely fragments are that are there, and that are not.
+
+        float32 [N, S] each.
+        """
+        hit = self.inner.intensity > 0
+        return (self.inner_each * hit).sum((2, 3)), (self.inner_each * ~hit).sum((2, 3))
 
     def features(self) -> Tensor:
         """What the network is told of each cut: float32 [N, S, SAID]."""
@@ -153,8 +184,16 @@ class Expected:
             (1 - shares[..., 0]) * self.asked,
             (shares * centres).sum(-1) * self.asked,
             self.each.clamp(min=_UNLIKELY) / 2,
+            torch.stack(self._inner(), -1) / 5,
         ]
         return torch.cat(parts, -1)
+
+
+def _likely(log_shares: Tensor, intensity: Tensor) -> Tensor:
+    """Log-probability [...] of what is found, by that of its class [..., C]."""
+    edges = torch.tensor(_EDGES, device=intensity.device)
+    found = torch.bucketize(intensity, edges, right=False)
+    return log_shares.gather(-1, found[..., None]).squeeze(-1)
 
 
 class Expectation(nn.Module):
@@ -173,8 +212,14 @@ class Expectation(nn.Module):
         self.norm = Norm(width)
         out = len(IONS) * CLASSES
         self.cut = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, out))
+        self.begin = nn.Linear(2 * width, width)
+        self.end = nn.Linear(2 * width, width, bias=False)
+        self.length = nn.Embedding(len(INNER_LENGTHS), width)
+        self.middle = nn.Linear(width, INNER_IONS * CLASSES)
 
-    def forward(self, table: PeakTable, row: Tensor, answer: Tensor, found: Found) -> Expected:
+    def forward(
+        self, table: PeakTable, row: Tensor, answer: Tensor, found: Found, inner: Inner
+    ) -> Expected:
         """Expect the spectra of answers, and look at the real ones.
 
         Parameters
@@ -185,9 +230,12 @@ class Expectation(nn.Module):
         answer : int64 [N, S]
         found : Found
             Of the cut before every slot, [N * S, I].
+        inner : Inner
         """
         shape = (*answer.shape, len(IONS))
-        logits = self._logits(table, row, answer).float().view(*shape, CLASSES)
+        both_sides = self._cuts(table, row, answer)
+        logits = self.cut(both_sides).float().view(*shape, CLASSES)
+        middle = torch.log_softmax(self._middle(both_sides).float(), -1)
         asked = found.seen.view(shape) & real_cuts(table, row, answer)[..., None]
         charge = torch.tensor([charge for _, charge, _ in IONS], device=answer.device)
         possible = (charge <= table.batch.charge[row, None]) | (charge == 1)
@@ -195,10 +243,21 @@ class Expectation(nn.Module):
         hit = found.hit.view(shape) & asked
         intensity = table.batch.intensity.flatten()[found.index].view(shape) * hit
         error = found.error.view(shape) * hit
-        return Expected(torch.log_softmax(logits, -1), asked, intensity, error)
+        shares = torch.log_softmax(logits, -1)
+        return Expected(shares, asked, intensity, error, inner, middle)
 
-    def _logits(self, table: PeakTable, row: Tensor, answer: Tensor) -> Tensor:
-        """Of the classes of all ions of the cut before every slot: [N, S, I * C]."""
+    def _middle(self, both_sides: Tensor) -> Tensor:
+        """Of the classes of fragments that begin at every cut: [N, S, L, 2, C]."""
+        begin, end = self.begin(both_sides), self.end(both_sides)
+        slots = end.shape[1]
+        ends = functional.pad(end, (0, 0, 0, INNER_LENGTHS[-1]))
+        behind = torch.stack([ends[:, length : length + slots] for length in INNER_LENGTHS], 2)
+        hidden = functional.silu(begin[:, :, None] + behind + self.length.weight)
+        logits: Tensor = self.middle(hidden)
+        return logits.view(*hidden.shape[:-1], INNER_IONS, CLASSES)
+
+    def _cuts(self, table: PeakTable, row: Tensor, answer: Tensor) -> Tensor:
+        """What stands on both sides of the cut before every slot: [N, S, 2 D]."""
         real = answer != PAD
         mass = token_masses(answer.device)[answer]
         whole = table.batch.residue_mass[row, None].to(torch.float32) * 1e-9
@@ -213,5 +272,4 @@ class Expectation(nn.Module):
             x = block(x, real)
         x = self.norm(x)
         before = functional.pad(x[:, :-1], (0, 0, 1, 0))
-        logits: Tensor = self.cut(torch.cat([before, x], -1))
-        return logits
+        return torch.cat([before, x], -1)

@@ -10,6 +10,7 @@ Axes: N answers, S slots, P peaks.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -23,11 +24,13 @@ from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 EXPLAINED = 7
 """Numbers that `explained_shares` gives."""
 
-_LENGTHS = (2, 3, 4, 5, 6)
+INNER_LENGTHS = (2, 3, 4, 5, 6)
 """Slots of the fragments of the middle that are looked for."""
 
 _LOST = (0, udalton(CARBON_MONOXIDE))
 """What they lose, as b and a ions do."""
+
+INNER_IONS = len(_LOST)
 
 INNER = 4
 """Features of a cut that `Inner.features` gives."""
@@ -69,25 +72,49 @@ class Inner:
     ----------
     real : bool [N, S]
         Of `real_cuts`.
-    begins : float32 [N, S, 2]
-        Summed root intensity of those that begin at a slot's cut: b ions, a ions.
-    ends : float32 [N, S]
-        Of those that end there.
-    hits : float32 [N, S]
-        How many begin or end there and have a peak.
-    asked : float32 [N, S]
-        How many begin there and lie in the range recorded.
+    intensity : float32 [N, S, L, 2]
+        Root intensity of the b and the a ion that begins at a slot's cut, by `INNER_LENGTHS`; 0
+        where there is no peak, or one that is explained otherwise.
+    asked : bool [N, S, L, 2]
+        Whether there can be such an ion, and it lies in the range recorded.
+    taken : bool [N, S, L, 2]
+        Whether its peak is explained otherwise.
     """
 
     real: Tensor
-    begins: Tensor
-    ends: Tensor
-    hits: Tensor
+    intensity: Tensor
     asked: Tensor
+    taken: Tensor
+
+    @cached_property
+    def begins(self) -> Tensor:
+        """Summed intensity of those that begin at a slot's cut: b ions, a ions; [N, S, 2]."""
+        return self.intensity.sum(2)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """Of those that end there: [N, S]."""
+        return self.ended(self.intensity.sum(-1))
+
+    @cached_property
+    def hits(self) -> Tensor:
+        """How many begin or end there and have a peak: float32 [N, S]."""
+        hit = (self.intensity > 0).to(torch.float32)
+        return hit.sum((2, 3)) + self.ended(hit.sum(-1))
+
+    @staticmethod
+    def ended(each: Tensor) -> Tensor:
+        """Sums [N, S] at the cuts where fragments end, of what each has [N, S, L]."""
+        slots = each.shape[1]
+        total = each.new_zeros(each.shape[:2])
+        for place, length in enumerate(INNER_LENGTHS):
+            if length < slots:
+                total[:, length:] += each[:, :-length, place]
+        return total
 
     def features(self) -> Tensor:
         """What the network is told of each cut: float32 [N, S, INNER]."""
-        rest = torch.stack([self.ends, self.asked / 5], -1)
+        rest = torch.stack([self.ends, self._count() / 5], -1)
         return torch.cat([self.begins, rest], -1)
 
     def summary(self, proven: Tensor) -> Tensor:
@@ -97,7 +124,8 @@ class Inner:
         all the intensity and how often; of those that no main ion proves the intensity, and how
         many have none of these either. ``proven`` is bool [N, S].
         """
-        first = self._at(self.real.to(torch.float32).argmax(-1))
+        counts = torch.stack([self.hits / 5, self._count() / 10], -1)
+        first = self.first(torch.cat([self.begins, counts], -1))
         last = self.real.shape[1] - 1 - self.real.flip(-1).to(torch.float32).argmax(-1)
         open_cuts = self.real & ~proven
         all_of = self.begins.sum(-1) + self.ends
@@ -110,11 +138,14 @@ class Inner:
         ]
         return torch.cat([first, torch.stack(rest, -1)], -1)
 
-    def _at(self, slot: Tensor) -> Tensor:
-        """What begins at one slot, int64 [N], of each answer: float32 [N, 4]."""
-        counts = torch.stack([self.hits / 5, self.asked / 10], -1)
-        both = torch.cat([self.begins, counts], -1)
-        return both.gather(1, slot[:, None, None].expand(-1, 1, 4)).squeeze(1)
+    def _count(self) -> Tensor:
+        """How many begin at each cut and lie in the range recorded: float32 [N, S]."""
+        return self.asked.sum((2, 3)).to(torch.float32)
+
+    def first(self, each: Tensor) -> Tensor:
+        """What stands at the first cut of each answer, of [N, S, F]: [N, F]."""
+        slot = self.real.to(torch.float32).argmax(-1)
+        return each.gather(1, slot[:, None, None].expand(-1, 1, each.shape[-1])).squeeze(1)
 
 
 def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> Inner:
@@ -132,12 +163,12 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     real = real_cuts(table, row, answer)
     mass = token_masses(answer.device)[answer]
     left, slots = mass.cumsum(-1) - mass, answer.shape[1]
-    shape = (*answer.shape, len(_LENGTHS), len(_LOST))
+    shape = (*answer.shape, len(INNER_LENGTHS), INNER_IONS)
     query, asked = left.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=left.device)
-    for place, length in enumerate(_LENGTHS):
+    for place, length in enumerate(INNER_LENGTHS):
         if length < slots:
             neutral = left[:, length:] - left[:, :-length]
-            both = (real[:, length:] & real[:, :-length])[..., None].expand(-1, -1, len(_LOST))
+            both = (real[:, length:] & real[:, :-length])[..., None].expand(-1, -1, INNER_IONS)
             for kind, lost in enumerate(_LOST):
                 query[:, :-length, place, kind] = neutral - lost + udalton(PROTON)
             asked[:, :-length, place] = both
@@ -152,17 +183,10 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     share, more = window(table.options)
     half = ((query.to(torch.float32) * share).to(torch.int64) + more) // 2
     peak = (index.view(shape) - (row * peaks).view(-1, 1, 1, 1)).clamp(min=0)
-    other = ~known.gather(1, peak.flatten(1)).view(shape)
-    hit = asked & other & (distance.view(shape).abs() <= half)
-    found = table.batch.intensity.flatten()[index].view(shape) * hit
-    ends = torch.stack([found.sum(-1), hit.sum(-1).to(torch.float32)], -1)
-    ended = found.new_zeros(*answer.shape, 2)
-    for place, length in enumerate(_LENGTHS):
-        if length < slots:
-            ended[:, length:] += ends[:, :-length, place]
-    begun = hit.sum((2, 3)).to(torch.float32)
-    asked_count = asked.sum((2, 3)).to(torch.float32)
-    return Inner(real, found.sum(2), ended[..., 0], begun + ended[..., 1], asked_count)
+    near = asked & (distance.view(shape).abs() <= half)
+    taken = near & known.gather(1, peak.flatten(1)).view(shape)
+    found = table.batch.intensity.flatten()[index].view(shape) * (near & ~taken)
+    return Inner(real, found, asked, taken)
 
 
 def explained_shares(

@@ -186,7 +186,7 @@ class Shared(nn.Module):
         summary = functional.pad(rest, (SUMMARY - rest.shape[-1], 0))
         said = inner.features()
         if knows.expectation:
-            expected = knows.expectation(laid.table, laid.spectrum, answer, found)
+            expected = knows.expectation(laid.table, laid.spectrum, answer, found, inner)
             summary = torch.cat([expected.likelihood[:, None], expected.summary(), rest], -1)
             said = torch.cat([said, expected.features()], -1)
         parts += [said, functional.pad(said[:, 1:], (0, 0, 0, 1))]

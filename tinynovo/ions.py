@@ -192,6 +192,31 @@ class Ions:
         return np.asarray(mass - _LOSS_MASSES[self.loss])
 
 
+INNER_LENGTHS = (2, 3, 4, 5, 6, 7)
+"""Residues of the fragments of the middle that are told of."""
+
+
+def inner_fragments(precursors: Precursors) -> tuple[Ints, Ints, Ints]:
+    """Fragments that lost residues at both ends: row, tokens left of them, residues they hold.
+
+    They are b ions, charged once, of what stands between two cuts, and a ions likewise.
+    """
+    cuts = np.arange(precursors.ids.shape[1])
+    row, begin, length = np.meshgrid(
+        np.arange(len(precursors)), cuts, np.array(INNER_LENGTHS), indexing="ij"
+    )
+    row, begin, length = row.ravel(), begin.ravel(), length.ravel()
+    start, tokens = precursors.modified[row], precursors.real.sum(1)[row]
+    keep = (begin > start) & (begin + length < tokens)
+    return row[keep], begin[keep], length[keep]
+
+
+def inner_mz(precursors: Precursors, row: Ints, begin: Ints, length: Ints) -> Floats:
+    """m/z in Th of the b ions of `inner_fragments`."""
+    left = precursors.left
+    return mz_of(left[row, begin + length] - left[row, begin], np.ones_like(row))
+
+
 def modified(ids: Ints, odds: Mapping[str, float], rng: np.random.Generator) -> Ints:
     """Token ids with modifications laid on plain residues and free N-termini.
 

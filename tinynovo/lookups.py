@@ -45,6 +45,9 @@ MASSES = np.array([0, *(row.total for row in residue_table().values())])
 PLAIN = MASSES[1:20].copy()
 """Of the residues without modification."""
 
+MODIFIES = np.array([False, *(row.n_terminal for row in residue_table().values())])
+"""Which tokens stand before the residues: bool [V]."""
+
 _PROTON, _WATER = udalton(PROTON), udalton(WATER)
 _CHARGES = np.array([charge for _, charge, _ in MAIN_IONS])
 _FROM_C = np.array([series == "y" for series, _, _ in MAIN_IONS])

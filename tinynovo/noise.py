@@ -23,11 +23,13 @@ from tinynovo.ions import (
     PeakList,
     Precursors,
     Y,
+    inner_fragments,
+    inner_mz,
     markers,
     mz_of,
     tmt_complements,
 )
-from tinynovo.masses import AMMONIA, ISOTOPE_SPACING, PROTON, WATER
+from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER
 from tinynovo.peptide import Peptide
 from tinynovo.spectrum import Spectrum
 
@@ -50,7 +52,8 @@ def theoretical_peaks(precursors: Precursors) -> PeakList:
 
     b, y and a ions of charge 1 to 3 (at most the precursor's), with losses of water, ammonia and,
     for phosphopeptides, phosphoric acid; the precursor with two water or ammonia losses and
-    after losing a TMT reporter; immonium and reporter ions; two isotopes of all but the last.
+    after losing a TMT reporter; two isotopes of all these; fragments of the middle, with
+    and without carbon monoxide; immonium and reporter ions.
     """
     count, slots = precursors.ids.shape
     phospho = np.array(["Phospho" in p for p in precursors.labels])
@@ -69,7 +72,12 @@ def theoretical_peaks(precursors: Precursors) -> PeakList:
     ions = PeakList.join(main)
     later = [PeakList(ions.row, ions.mz + i * ISOTOPE_SPACING / charge, ions.intensity)
              for i in (1, 2)]  # fmt: skip
-    return PeakList.join([ions, *later, PeakList(*markers(precursors))])
+    inner = inner_fragments(precursors)
+    middle = inner_mz(precursors, *inner)
+    lost = [
+        PeakList(inner[0], middle - less, np.ones(middle.size)) for less in (0, CARBON_MONOXIDE)
+    ]
+    return PeakList.join([ions, *later, *lost, PeakList(*markers(precursors))])
 
 
 def _whole(precursors: Precursors) -> list[PeakList]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tinynovo.evidence import PeakTable, look_up
+from tinynovo.explained import explained_peaks, inner_ions
 from tinynovo.feedback import MOST_SLOTS, Evidence
 from tinynovo.losses import (
     LossOptions,
@@ -100,17 +101,22 @@ class ExpectationObjective(nn.Module):
         self.evidence = model.scorer.options
 
     def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
-        """Loss of spectra and their answers int64 [B, S], nats an ion."""
+        """Loss of spectra and their answers int64 [B, S]: nats an ion, and one of the middle."""
         with torch.no_grad():
             table = PeakTable(batch, self.evidence)
             row = torch.arange(target.shape[0], device=target.device)
             left, _ = anchors(target, batch.residue_mass)
             spectrum = row.repeat_interleave(target.shape[1])
             found = look_up(table, spectrum, left.flatten(), self.evidence)
-        expected = self.expectation(table, row, target, found)
+            inner = inner_ions(table, row, target, explained_peaks(table, row, found))
+        expected = self.expectation(table, row, target, found, inner)
         seen = expected.asked & (expected.intensity > 0)
-        return -mean(expected.each, expected.asked), {
-            "found": seen.sum().item() / max(1, int(expected.asked.sum()))
+        loss = -mean(expected.each, expected.asked)
+        middle = -mean(expected.inner_each, expected.inner_asked)
+        return loss + middle, {
+            "nats": loss.item(),
+            "middle_nats": middle.item(),
+            "found": seen.sum().item() / max(1, int(expected.asked.sum())),
         }
 
 

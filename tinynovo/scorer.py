@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tinynovo import kernels, stores
-from tinynovo.cuts import CUT_FEATURES, GLOBALS
+from tinynovo.cuts import CUT_FEATURES, GLOBALS, MIDDLE_FEATURES
 from tinynovo.evidence import (
     EvidenceOptions,
     PeakTable,
@@ -26,6 +26,7 @@ from tinynovo.evidence import (
 )
 from tinynovo.kernels import UNFIT, Weights
 from tinynovo.lookups import Floats, Ground, Ints
+from tinynovo.middle import middle_features
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
@@ -151,7 +152,7 @@ class DirectedScorer(nn.Module):
             nn.Linear(CUT_FEATURES + GLOBALS + 3, width), nn.GELU(), nn.Linear(width, width)
         )
         self.candidate = nn.Embedding(VOCABULARY, width)
-        self.first = nn.Linear(CUT_FEATURES + _SIDE_FEATURES, width)
+        self.first = nn.Linear(CUT_FEATURES + _SIDE_FEATURES + MIDDLE_FEATURES, width)
         self.second = nn.Linear(width, width // 2)
         self.third = nn.Linear(width // 2, options.embedding)
         self.score = nn.Linear(options.embedding, 1)
@@ -273,7 +274,9 @@ class DirectedScorer(nn.Module):
         at = self._cut(table, asked, query, token)
         at_cut = cut_features(table, at.row, at.cut, self.options)
         side = _side_features(table, at.row, token, at.cut, at.remaining, self.forwards)
-        first: Tensor = self.first(torch.cat([at_cut, side], -1))
+        between = (at.row, asked.anchor[query], at.cut, asked.past[query])
+        middle = middle_features(table, *between, self.forwards, self.options)
+        first: Tensor = self.first(torch.cat([at_cut, side, middle], -1))
         named: Tensor = self.candidate(token)
         return first + context[query] + named
 

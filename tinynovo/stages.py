@@ -230,8 +230,8 @@ class ExpectationStage(Stage):
         for file in self.options.validation:
             corpus = _validation(file, self.options)
             batch, target = corpus.batch(range(len(corpus)), 0.0, np.random.default_rng(0))
-            loss, _ = objective(batch.to(device), target.to(device))
-            figures[f"{file.stem}_nats"] = loss.item()
+            _, told = objective(batch.to(device), target.to(device))
+            figures |= {f"{file.stem}_{name}": value for name, value in told.items()}
         return figures
 
 
