@@ -216,6 +216,22 @@ def test_counts_and_rate_to_the_letter(tmp_path: Path) -> None:
     ]
 
 
+def test_mztab_is_read_and_written_again_by_openms(tmp_path: Path) -> None:
+    """Its reader refuses a file that breaks the format."""
+    openms = pytest.importorskip("pyopenms", reason="pyopenms is not installed")
+    ours = write(tmp_path / "ours.mzTab", [ANSWER, SILENT])
+    again = tmp_path / "again.mzTab"
+    openms.MzTabFile().store(str(again), openms.MzTabFile().load(str(ours)))
+    for column in ("sequence", "modifications", "charge", "spectra_ref"):
+        place = [lines(file, "PSH")[0].index(column) for file in (ours, again)]
+        one, other = ([row[at] for row in lines(f, "PSM")] for f, at in zip((ours, again), place))
+        assert one == other
+    broken = tmp_path / "broken.mzTab"
+    broken.write_text(ours.read_text("utf-8").replace("[MS, MS:1001456", "[MS; MS:1001456"))
+    with pytest.raises(RuntimeError):
+        openms.MzTabFile().load(str(broken))
+
+
 def test_counts_are_read_by_pyteomics(tmp_path: Path) -> None:
     path = tmp_path / "out.mztab"
     with open_writer(path, files=FILES, settings={"fdr": "0.05"}) as writer:
