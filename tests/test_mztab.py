@@ -223,8 +223,11 @@ def test_mztab_is_read_and_written_again_by_openms(tmp_path: Path) -> None:
     again = tmp_path / "again.mzTab"
     openms.MzTabFile().store(str(again), openms.MzTabFile().load(str(ours)))
     for column in ("sequence", "modifications", "charge", "spectra_ref"):
-        place = [lines(file, "PSH")[0].index(column) for file in (ours, again)]
-        one, other = ([row[at] for row in lines(f, "PSM")] for f, at in zip((ours, again), place))
+        both = (ours, again)
+        place = [lines(file, "PSH")[0].index(column) for file in both]
+        one, other = (
+            [row[at] for row in lines(f, "PSM")] for f, at in zip(both, place, strict=True)
+        )
         assert one == other
     broken = tmp_path / "broken.mzTab"
     broken.write_text(ours.read_text("utf-8").replace("[MS, MS:1001456", "[MS; MS:1001456"))
