@@ -19,7 +19,18 @@ import numpy as np
 
 from tinynovo.cuts import CUT_FEATURES, GLOBALS, NODE_BIN
 from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, jit
-from tinynovo.terms import SIDE, add, add_cut, add_middle, ahead_of, far_ends, lay, tell
+from tinynovo.terms import (
+    DENSE,
+    DENSE_AT,
+    PLAIN_AT,
+    add,
+    add_cut,
+    add_middle,
+    ahead_of,
+    far_ends,
+    seen,
+    tell,
+)
 
 _MODIFICATIONS = np.flatnonzero(MODIFIES)
 _TOKENS = len(MASSES)
@@ -100,10 +111,13 @@ def _contexts(
 ) -> None:
     """Write what is known of anchors [Q], for all their candidates, to [Q, H]."""
     around, known, first = weights.around, ground.known, CUT_FEATURES + GLOBALS
-    hidden = np.zeros_like(out)
+    hidden, dense = np.zeros_like(out), np.empty((row.shape[0], PLAIN_AT), np.float32)
     for q in range(row.shape[0]):
         b = row[q]
         add_cut(hidden, q, around, ground, b, anchor[q])
+        seen(dense, q, ground, b, anchor[q])
+        for ion in range(PLAIN_AT):
+            add(hidden, q, around, DENSE_AT + ion, dense[q, ion])
         for place in range(GLOBALS):
             if known[b, place] != 0:
                 add(hidden, q, around, CUT_FEATURES + place, known[b, place])
@@ -138,6 +152,7 @@ def _fits(
 @jit
 def _candidates(
     out: Floats,
+    dense: Floats,
     tokens: Ints,
     weights: Weights,
     ground: Ground,
@@ -148,25 +163,32 @@ def _candidates(
 ) -> int:
     """Write the first layer of those of some tokens that fit an anchor to [N, H]; how many do.
 
-    They are moved to the front of ``tokens``.
+    They are moved to the front of ``tokens``. There must be as many rows of ``dense``, [N, DENSE].
     """
     total, slack, forwards = ground.facts[row, 0], ground.facts[row, 3], weights.forwards
     nodes, proven, first = ground.nodes, ground.proven, weights.first
-    side, ends = np.empty(SIDE, np.float32), far_ends(ground, row, anchor, past, forwards)
-    count = 0
+    ends = far_ends(ground, row, anchor, past, forwards)
+    count, step = 0, 1 if forwards else -1
     for token in tokens:
-        cut = anchor + (MASSES[token] if forwards else -MASSES[token])
+        cut = anchor + step * MASSES[token]
         remaining = total - cut if forwards else cut
         if _fits(forwards, weights.lightest, token, anchor, remaining, slack):
-            side[0] = nodes[row, cut // NODE_BIN] if NODE_BIN < cut < total else np.float32(0)
-            side[1], side[2] = ahead_of(nodes, proven, row, total, cut, forwards)
-            side[3] = ground.immonium[row, token]
-            tell(side, remaining, slack, weights.lightest)
-            lay(out, count, first, context, weights.named, token, side)
-            add_cut(out, count, first, ground, row, cut)
-            add_middle(out, count, first, ground, row, cut, ends, forwards)
+            supported = NODE_BIN < cut < total
+            seen(dense, count, ground, row, cut)
+            dense[count, PLAIN_AT] = nodes[row, cut // NODE_BIN] if supported else np.float32(0)
+            best, second = ahead_of(nodes, proven, row, total, cut, forwards)
+            dense[count, PLAIN_AT + 1], dense[count, PLAIN_AT + 2] = best, second
+            dense[count, PLAIN_AT + 3] = ground.immonium[row, token]
+            tell(dense, count, remaining, slack, weights.lightest)
             tokens[count] = token
             count += 1
+    np.dot(dense[:count], first[DENSE_AT : DENSE_AT + DENSE], out[:count])
+    for n in range(count):
+        for h in range(context.shape[0]):
+            out[n, h] += context[h] + weights.named[tokens[n], h]
+        cut = anchor + step * MASSES[tokens[n]]
+        add_cut(out, n, first, ground, row, cut)
+        add_middle(out, n, first, ground, row, cut, ends, forwards)
     return count
 
 
@@ -192,6 +214,7 @@ def logits(
     out = np.full((count, _TOKENS), np.float32(UNFIT))
     context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
     hidden, tokens = np.empty((_TOKENS, width), np.float32), np.empty(_TOKENS, np.int64)
+    dense = np.empty((_TOKENS, DENSE), np.float32)
     for begin in range(0, count, _FEW):
         end = min(begin + _FEW, count)
         few = slice(begin, end)
@@ -199,7 +222,7 @@ def logits(
         for q in range(begin, end):
             tokens[:] = np.arange(_TOKENS)
             about = (context[q - begin], row[q], anchor[q], past[q])
-            fit = _candidates(hidden, tokens[1:], weights, ground, *about)
+            fit = _candidates(hidden, dense, tokens[1:], weights, ground, *about)
             found = _embeddings(hidden[:fit], weights, nothing)
             if embeddings.shape[0]:
                 for n in range(fit):
@@ -220,7 +243,7 @@ def embeddings(
     out = np.zeros((count, weights.third.shape[1]), np.float32)
     context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
     hidden = np.empty((_FEW, width), np.float32)
-    asked = np.empty(_FEW, np.int64)
+    asked, dense = np.empty(_FEW, np.int64), np.empty((1, DENSE), np.float32)
     for begin in range(0, count, _FEW):
         end = min(begin + _FEW, count)
         few = slice(begin, end)
@@ -229,7 +252,7 @@ def embeddings(
         for q in range(begin, end):
             about = (context[q - begin], row[q], anchor[q], past[q])
             one = tokens[q : q + 1].copy()
-            if tokens[q] and _candidates(hidden[fit:], one, weights, ground, *about):
+            if tokens[q] and _candidates(hidden[fit:], dense, one, weights, ground, *about):
                 asked[fit] = q
                 fit += 1
         found = _embeddings(hidden[:fit], weights, nothing)

@@ -4,8 +4,8 @@ Compiled for the CPU, by numba. Knows the features that `tinynovo.evidence`, `ti
 `tinynovo.scorer` define, in their order: tests hold them against each other. Does not know what
 weights mean, nor what becomes of the layer.
 
-Most cuts hit few peaks, so that most of their features are zero. Only the rows of weights whose
-features are not are added up.
+Most cuts hit few peaks, so that most of their features are zero: only the rows of weights whose
+features are not are added up. What is seldom zero is left to a product of matrices.
 
 Axes: B spectra, P peaks, N rows of a layer, H its width, I features.
 """
@@ -47,10 +47,15 @@ _FROM_C = np.array([series == "y" for series, _, _ in IONS])
 _HEADS = np.array([0, *MASSES[MODIFIES]])
 _PLAIN_CELLS, _PLAIN_REST = PLAIN // NODE_BIN, PLAIN % NODE_BIN
 
-SIDE = 10
-"""Features of a candidate beside those of its cut."""
+PLAIN_AT = _MAIN
+DENSE = PLAIN_AT + 10
+"""Features that are seldom zero: which ions lie in the range recorded, then what is known of a
+candidate beside its cut. They stand side by side."""
 
-_BETWEEN = CUT_FEATURES + SIDE
+DENSE_AT = _SEEN
+"""Where they begin."""
+
+_BETWEEN = DENSE_AT + DENSE
 _ASKED = _BETWEEN + MIDDLE_FEATURES - 2
 
 
@@ -105,35 +110,41 @@ def _add_peak(
 
 
 @jit
+def _query(total: int, cut: int, ion: int) -> int:
+    """m/z of an ion of a cut, micro-Th, as `tinynovo.evidence.ion_mz` defines it; not below 0."""
+    neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
+    if _CHARGES[ion] == 2:
+        neutral >>= 1
+    elif _CHARGES[ion] == 3:
+        neutral //= 3
+    query: int = max(neutral + _PROTON, 0)
+    return query
+
+
+@jit
+def seen(out: Floats, at: int, ground: Ground, row: int, cut: int) -> None:
+    """Write whether each main ion lies in the range recorded to the first of a row of [N, ...]."""
+    for ion in range(_MAIN):
+        query = _query(ground.facts[row, 0], cut, ion)
+        out[at, ion] = np.float32(ground.mz[row, 0] <= query <= ground.facts[row, 2])
+
+
+@jit
 def add_cut(out: Floats, at: int, weights: Floats, ground: Ground, row: int, cut: int) -> None:
-    """Add the features of a cut, times their weights, to a row of [N, H]."""
-    mz = ground.mz
-    total, charge, top = ground.facts[row, 0], ground.facts[row, 1], ground.facts[row, 2]
-    inside, seen = 0 < cut < total, 0
+    """Add what is found at a cut, times its weights, to a row of [N, H]."""
+    mz, total = ground.mz, ground.facts[row, 0]
+    if not 0 < cut < total:
+        return
     for ion in range(_ALL):
-        high = _MAIN <= ion < _MAIN + _HIGH
-        if high and charge <= 2:
+        if _MAIN <= ion < _MAIN + _HIGH and ground.facts[row, 1] <= 2:
             continue
-        neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
-        if high:
-            neutral //= 3
-        elif _CHARGES[ion] == 2:
-            neutral >>= 1
-        query = max(neutral + _PROTON, 0)
-        if ion < _MAIN and mz[row, 0] <= query <= top:
-            seen |= 1 << ion
-        if inside and may_hit(ground.near, row, query):
+        query = _query(total, cut, ion)
+        if may_hit(ground.near, row, query):
             place = nearest(mz, ground.starts, row, query)
             distance, width = mz[row, place] - query, _window(ground, query)
             if abs(distance) <= width:
                 error = np.float32(distance) / np.float32(width)
                 _add_peak(out, at, weights, ground.features, row, place, ion, error)
-    s0, s1 = np.float32(seen & 1), np.float32((seen >> 1) & 1)
-    s2, s3 = np.float32((seen >> 2) & 1), np.float32((seen >> 3) & 1)
-    w, first = weights, _SEEN
-    for h in range(out.shape[1]):
-        one = s0 * w[first, h] + s1 * w[first + 1, h]
-        out[at, h] += one + s2 * w[first + 2, h] + s3 * w[first + 3, h]
 
 
 @jit
@@ -218,27 +229,12 @@ def ahead_of(
 
 
 @jit
-def tell(side: Floats, remaining: int, slack: int, lightest: int) -> None:
-    """Fill in what remaining micro-dalton say of a candidate: the last six of [SIDE]."""
-    side[4] = np.float32(abs(remaining) <= slack)
-    side[5] = np.float32(remaining < -slack)
-    side[6] = np.float32(slack < remaining < lightest - slack)
+def tell(told: Floats, at: int, remaining: int, slack: int, lightest: int) -> None:
+    """Write what remaining micro-dalton say of a candidate: the last six of a row of [N, DENSE]."""
+    told[at, PLAIN_AT + 4] = np.float32(abs(remaining) <= slack)
+    told[at, PLAIN_AT + 5] = np.float32(remaining < -slack)
+    told[at, PLAIN_AT + 6] = np.float32(slack < remaining < lightest - slack)
     left = np.float32(remaining) * np.float32(1e-6)
-    side[7] = min(max(left / np.float32(0.03), np.float32(-3)), np.float32(3))
-    side[8] = min(max(left / np.float32(100), np.float32(-3)), np.float32(3))
-    side[9] = min(max(left / np.float32(1000), np.float32(-3)), np.float32(3))
-
-
-@jit
-def lay(
-    out: Floats, at: int, w: Floats, context: Floats, named: Floats, token: int, side: Floats
-) -> None:
-    """Write what is never zero: an anchor's context [H], a token's name, the side features."""
-    c = CUT_FEATURES
-    a0, a1, a2, a3, a4 = side[0], side[1], side[2], side[3], side[4]
-    a5, a6, a7, a8, a9 = side[5], side[6], side[7], side[8], side[9]
-    for h in range(out.shape[1]):
-        one = a0 * w[c, h] + a1 * w[c + 1, h] + a2 * w[c + 2, h] + a3 * w[c + 3, h]
-        two = a4 * w[c + 4, h] + a5 * w[c + 5, h] + a6 * w[c + 6, h]
-        three = a7 * w[c + 7, h] + a8 * w[c + 8, h] + a9 * w[c + 9, h]
-        out[at, h] = context[h] + named[token, h] + one + two + three
+    told[at, PLAIN_AT + 7] = min(max(left / np.float32(0.03), np.float32(-3)), np.float32(3))
+    told[at, PLAIN_AT + 8] = min(max(left / np.float32(100), np.float32(-3)), np.float32(3))
+    told[at, PLAIN_AT + 9] = min(max(left / np.float32(1000), np.float32(-3)), np.float32(3))
