@@ -67,19 +67,18 @@ class Oracle:
     def logits(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
         logits = torch.zeros(*anchor.shape, VOCABULARY)
         logits[..., PAD] = -1e4
-        for line, total in enumerate(table.batch.residue_mass[row[:, 0]].tolist()):
+        totals = table.batch.residue_mass[row].tolist()
+        for query, (total, place) in enumerate(zip(totals, anchor.tolist(), strict=True)):
             known = min(self.known, key=lambda mass: abs(mass - total))
             assert abs(known - total) < 1000
-            for beam, place in enumerate(anchor[line].tolist()):
-                at = [t for start, t in self.known[known].items() if abs(start - place) < 1000]
-                if at:
-                    logits[line, beam, at[0]] = 10.0
-                if place != 0 or not self.forwards:
-                    rest = place - MASSES[TERMINAL]
-                    closes = rest.abs() < 1000
-                    for token, ends in zip(TERMINAL.nonzero().flatten(), closes, strict=True):
-                        if self.forwards or not ends:
-                            logits[line, beam, token] = -1e4
+            at = [t for start, t in self.known[known].items() if abs(start - place) < 1000]
+            if at:
+                logits[query, at[0]] = 10.0
+            if place != 0 or not self.forwards:
+                closes = (place - MASSES[TERMINAL]).abs() < 1000
+                for token, ends in zip(TERMINAL.nonzero().flatten(), closes, strict=True):
+                    if self.forwards or not ends:
+                        logits[query, token] = -1e4
         return logits
 
 

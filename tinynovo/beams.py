@@ -27,6 +27,9 @@ REACH = 600_000_000
 ROUNDING = 5 * CELL
 """What ten residues, each off by half a cell, can be off together."""
 
+STRETCH = 57_000_000
+"""Micro-dalton of mass within which beams compete: hardly less than the lightest residue weighs."""
+
 NOTHING = np.float32(-1e30)
 """Score of what is not there: compiled arithmetic is not meant for infinity."""
 
@@ -129,22 +132,110 @@ def _keep(
     tokens[at, length + 1 :] = 0
 
 
+class Stretches(NamedTuple):
+    """Partial answers, in each of T stretches of mass the best W.
+
+    Attributes
+    ----------
+    held : int64 [T]
+        How many there are.
+    score : float32 [T, W]
+    anchor : int64 [T, W]
+    length : int64 [T, W]
+        Tokens of each.
+    tokens : int64 [T, W, S]
+    """
+
+    held: Ints
+    score: Floats
+    anchor: Ints
+    length: Ints
+    tokens: Ints
+
+
 @jit
-def _choose(value: Floats, least: np.float32, chosen: Ints) -> int:
-    """Write the cells of the best of values [W, V] that are not below the least; how many."""
-    count = 0
-    while count < chosen.shape[0]:
-        best, at = NOTHING, -1
-        for cell in range(value.size):
-            one = value[cell // value.shape[1], cell % value.shape[1]]
-            if one > best:
-                best, at = one, cell
-        if at < 0 or best < least:
-            break
-        value[at // value.shape[1], at % value.shape[1]] = NOTHING
-        chosen[count] = at
-        count += 1
-    return count
+def _put(
+    into: Stretches, at: int, source: Stretches, place: int, beam: int, token: int, cut: int,
+    score: np.float32,
+) -> None:  # fmt: skip
+    """Put a partial answer with a token more where it stands in a stretch; the worst falls out."""
+    width, length = into.score.shape[1], source.length[place, beam]
+    if into.held[at] == width and score <= into.score[at, width - 1]:
+        return
+    into.held[at] = min(into.held[at] + 1, width)
+    n = into.held[at] - 1
+    while n > 0 and into.score[at, n - 1] < score:
+        into.score[at, n], into.anchor[at, n] = into.score[at, n - 1], into.anchor[at, n - 1]
+        into.length[at, n], into.tokens[at, n] = into.length[at, n - 1], into.tokens[at, n - 1]
+        n -= 1
+    into.score[at, n], into.anchor[at, n], into.length[at, n] = score, cut, length + 1
+    into.tokens[at, n, :length] = source.tokens[place, beam, :length]
+    into.tokens[at, n, length] = token
+    into.tokens[at, n, length + 1 :] = 0
+
+
+@jit
+def _stretches(count: int, width: int, slots: int) -> Stretches:
+    shape = (count, width)
+    score, anchor = np.full(shape, NOTHING), np.zeros(shape, np.int64)
+    tokens = np.zeros((count, width, slots), np.int64)
+    return Stretches(np.zeros(count, np.int64), score, anchor, np.zeros(shape, np.int64), tokens)
+
+
+@jit
+def _lengthen(
+    into: Stretches,
+    source: Stretches,
+    place: int,
+    done: Ints,
+    scores: Floats,
+    store: Store,
+    ground: Ground,
+    row: int,
+    rules: Rules,
+    limits: Limits,
+    window: int,
+    low: np.float32,
+    least: float,
+) -> None:
+    """Give the partial answers of a stretch one token more: they are done, or go further.
+
+    Those below the low one are dropped.
+    """
+    forwards, total = store.weights.forwards, ground.facts[row, 0]
+    slack, step = ground.facts[row, 3], 1 if forwards else -1
+    width = source.score.shape[1]
+    alive, anchor = np.empty(width, np.int64), np.empty(width, np.int64)
+    past, count = np.zeros((width, 2), np.int64), 0
+    for beam in range(source.held[place]):
+        score, length = source.score[place, beam], source.length[place, beam]
+        if score >= low and score > scores[-1] and score > least:
+            alive[count], anchor[count] = beam, source.anchor[place, beam]
+            for back in range(min(length, 2)):
+                past[count, back] = source.tokens[place, beam, length - 1 - back]
+            count += 1
+    where = ask(store, ground, np.full(count, row), anchor[:count], past[:count])
+    value = np.empty(MASSES.shape[0], np.float32)
+    for n in range(count):
+        beam, length = alive[n], source.length[place, alive[n]]
+        tokens, base = source.tokens[place, beam], source.score[place, beam]
+        _log_softmax(value, store.values[where[n]], rules, forwards, anchor[n], slack)
+        for token in range(value.shape[0]):
+            reached = base + value[token]
+            fits = value[token] > UNFIT / 2 and reached >= low
+            if not fits or reached <= scores[-1] or reached <= least:
+                continue
+            cut = anchor[n] + step * MASSES[token]
+            remaining = total - cut if forwards else cut
+            begun = length > 0 and MODIFIES[tokens[0]]
+            residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
+            asked = limits.shortest <= residues <= limits.longest
+            if asked and abs(remaining) <= min(window, slack):
+                _keep(done, scores, tokens, length, token, reached)
+            opens = abs(remaining) > slack and length + 1 < limits.slots
+            if opens and _composable(rules, forwards, remaining, min(window, slack)):
+                at = (total - remaining + STRETCH) // STRETCH
+                _put(into, at, source, place, beam, token, cut, reached)
 
 
 @jit
@@ -163,55 +254,20 @@ def _search(
 
     ``least`` is the log-probability that they must exceed.
     """
-    forwards = store.weights.forwards
-    total, slack = ground.facts[row, 0], ground.facts[row, 3]
-    width, tokens_all, step = limits.beams, MASSES.shape[0], 1 if forwards else -1
+    total, width = ground.facts[row, 0], limits.beams
     if least > NOTHING:
         width = (width + 1) // 2
-    value, chosen = np.empty((width, tokens_all), np.float32), np.empty(width, np.int64)
-    held, anchor = np.zeros((width, limits.slots), np.int64), np.empty(width, np.int64)
-    past, score = np.zeros((width, 2), np.int64), np.zeros(width, np.float32)
-    anchor[0], alive = 0 if forwards else total, 1
-    rows = np.full(width, row)
-    for length in range(limits.slots):
-        where = ask(store, ground, rows[:alive], anchor[:alive], past[:alive])
-        for beam in range(alive):
-            logits = store.values[where[beam]]
-            _log_softmax(value[beam], logits, rules, forwards, anchor[beam], slack)
-            for token in range(tokens_all):
-                fits = value[beam, token] > UNFIT / 2
-                reached = score[beam] + value[beam, token] if fits else NOTHING
-                value[beam, token] = reached if reached > least else NOTHING
-                cut = anchor[beam] + step * MASSES[token]
-                remaining = total - cut if forwards else cut
-                begun = length > 0 and MODIFIES[held[beam, 0]]
-                residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
-                asked = limits.shortest <= residues <= limits.longest
-                if asked and reached > least and abs(remaining) <= min(window, slack):
-                    _keep(done, scores, held[beam], length, token, reached)
-        best = NOTHING
-        for beam in range(alive):
-            for token in range(tokens_all):
-                if value[beam, token] > NOTHING:
-                    cut = anchor[beam] + step * MASSES[token]
-                    remaining = total - cut if forwards else cut
-                    opens = abs(remaining) > slack and value[beam, token] > scores[-1]
-                    if opens and _composable(rules, forwards, remaining, min(window, slack)):
-                        best = max(best, value[beam, token])
-                    else:
-                        value[beam, token] = NOTHING
-        reached_by = value[:alive].copy()
-        alive = _choose(value[:alive], best - np.float32(limits.margin), chosen)
-        if best == NOTHING or length + 1 == limits.slots:
-            return
-        parents = chosen[:alive] // tokens_all
-        held[:alive], anchor[:alive], past[:alive] = held[parents], anchor[parents], past[parents]
-        for beam in range(alive):
-            token = chosen[beam] % tokens_all
-            score[beam] = reached_by[parents[beam], token]
-            held[beam, length] = token
-            anchor[beam] += step * MASSES[token]
-            past[beam, 1], past[beam, 0] = past[beam, 0], token
+    count = total // STRETCH + 3
+    found, root = _stretches(count, width, limits.slots), _stretches(1, 1, limits.slots)
+    root.held[0], root.score[0, 0] = 1, 0
+    root.anchor[0, 0] = 0 if store.weights.forwards else total
+    about = (done, scores, store, ground, row, rules, limits, window)
+    _lengthen(found, root, 0, *about, np.float32(-limits.margin), least)
+    for place in range(count):
+        if found.held[place]:
+            ahead = found.score[place:, 0].max() - np.float32(limits.margin)
+            low = max(ahead, scores[0] - np.float32(limits.behind))
+            _lengthen(found, found, place, *about, low, least)
 
 
 @jit

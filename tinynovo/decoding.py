@@ -8,7 +8,7 @@ Axes: B spectra, W beams, K candidates, S slots, V tokens.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tinynovo import beams
-from tinynovo.beams import CELL, REACH, ROUNDING, compositions
+from tinynovo.beams import CELL, REACH, ROUNDING, STRETCH, compositions
 from tinynovo.evidence import PeakTable, closing_slack, compiled
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
@@ -28,9 +28,13 @@ class BeamOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    n_beams: int = Field(16, ge=1, description="beams kept in each direction")
+    n_beams: int = Field(
+        16, ge=1, description="beams kept in each direction, of those that weigh about as much"
+    )
     candidates: int = Field(16, ge=1, description="finished peptides kept a spectrum")
-    margin: float = Field(20.0, gt=0, description="nats by which a beam may be worse than the best")
+    margin: float = Field(
+        20.0, gt=0, description="nats by which a beam may be worse than the best as far, or further"
+    )
     behind: float = Field(
         1e9, ge=0, description="nats by which a draft may be worse than the best and be kept"
     )
@@ -74,8 +78,51 @@ def composable(remaining: Tensor, slack: Tensor) -> Tensor:
     return (table[high + 1] > table[low]) | (remaining + room >= REACH)
 
 
+@dataclass(frozen=True, eq=False)
+class _Partial:
+    """Partial answers: their log-probability and anchor [B, W], tokens [B, W, S], how many [B, W].
+
+    Where there is none the score is minus infinity.
+    """
+
+    score: Tensor
+    anchor: Tensor
+    tokens: Tensor
+    length: Tensor
+
+    @property
+    def past(self) -> Tensor:
+        """The two tokens passed last, nearest first: [B, W, 2]."""
+        padded = torch.nn.functional.pad(self.tokens, (2, 0), value=PAD)
+        return padded.gather(-1, torch.stack([self.length + 1, self.length], -1))
+
+    def longer(self, cell: Tensor, cut: Tensor, score: Tensor) -> _Partial:
+        """Those with a token more that cells [B, N] of W times V mean; cuts are [B, W, V]."""
+        parent, token = cell // VOCABULARY, cell % VOCABULARY
+        slots = self.tokens.shape[-1]
+        length = self.length.gather(1, parent).clamp(max=slots - 1)
+        tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, slots))
+        tokens = tokens.scatter(-1, length[..., None], token[..., None])
+        return _Partial(score, cut.flatten(1).gather(1, cell), tokens, length + 1)
+
+    def best(self, other: _Partial, count: int) -> _Partial:
+        """The best of these and others."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        score, anchor, tokens, length = (torch.cat(pair, 1) for pair in pairs)
+        score, place = score.topk(count, -1)
+        slots = place[..., None].expand(-1, -1, tokens.shape[-1])
+        return _Partial(
+            score, anchor.gather(1, place), tokens.gather(1, slots), length.gather(1, place)
+        )
+
+
 class _Beam:
-    """The state of one search: B spectra times W partial answers."""
+    """The state of one search of B spectra: W partial answers in each stretch of mass.
+
+    A stretch is hardly narrower than the lightest residue, so that an answer with a residue more
+    lies in a later one, and only answers that weigh about as much compete. None is kept that is
+    less likely, by more than the margin, than one that is further.
+    """
 
     def __init__(
         self,
@@ -90,74 +137,74 @@ class _Beam:
         self.permitted, self.window, self.least = permitted, window, least
         few, many = (options.n_beams + 1) // 2, options.n_beams
         self.breadth = torch.where(least.isfinite(), few, many)
-        count, device = table.batch.mz.shape[0], table.batch.mz.device
         self.mass = table.batch.residue_mass
+        count, device, slots = self.mass.numel(), self.mass.device, options.max_slots
         start = torch.zeros_like(self.mass) if scorer.forwards else self.mass
-        self.anchor = start[:, None]
-        self.score = torch.zeros(count, 1, device=device)
-        self.tokens = torch.zeros(count, 1, options.max_slots, dtype=torch.int64, device=device)
-        self.length = 0
-        self.rows = torch.arange(count, device=device)
-        shape = (count, options.candidates)
+        none = torch.zeros(count, many, dtype=torch.int64, device=device)
+        score = torch.full(none.shape, -torch.inf, device=device)
+        empty = _Partial(score, none, none[..., None].expand(-1, -1, slots), none)
+        self.root = _Partial(
+            torch.zeros(count, 1, device=device), start[:, None], empty.tokens[:, :1], none[:, :1]
+        )
+        self.stretches = [empty] * (int(self.mass.max()) // STRETCH + 3)
         self.done = Candidates(
-            torch.zeros(*shape, options.max_slots, dtype=torch.int64, device=device),
-            torch.full(shape, -torch.inf, device=device),
+            torch.zeros(count, options.candidates, slots, dtype=torch.int64, device=device),
+            torch.full((count, options.candidates), -torch.inf, device=device),
         )
 
-    def _past(self) -> Tensor:
-        padded = torch.nn.functional.pad(self.tokens, (2, 0), value=PAD)
-        return torch.stack([padded[..., self.length + 1], padded[..., self.length]], -1)
+    def run(self) -> Candidates:
+        """Search the stretches one after the other."""
+        self._lengthen(self.root, 0, self.root.score[:, 0])
+        for place, partial in enumerate(self.stretches):
+            ahead = torch.stack([one.score[:, 0] for one in self.stretches[place:]]).amax(0)
+            if bool(torch.isfinite(partial.score).any()):
+                self._lengthen(partial, place + 1, ahead)
+        return self.done
 
-    def step(self) -> bool:
-        """Lengthen every beam by one residue; whether any beam is still alive."""
-        scorer, options = self.scorer, self.options
-        mass = token_masses(self.anchor.device)
-        rows = self.rows[:, None].expand_as(self.anchor)
-        logits = scorer.logits(self.table, rows, self.anchor, self._past())
-        permitted = self.permitted.at(self.anchor, self.mass, forwards=scorer.forwards)
+    def _lengthen(self, partial: _Partial, later: int, ahead: Tensor) -> None:
+        """Give partial answers one token more; what is open goes to a stretch from ``later`` on."""
+        scorer, options, score = self.scorer, self.options, partial.score
+        behind = self.done.score[:, 0] - options.behind
+        low = torch.maximum(ahead - options.margin, behind)
+        over = torch.maximum(self.least, self.done.score[:, -1])[:, None]
+        alive = (score >= low[:, None]) & (score > over)
+        row, _ = alive.nonzero(as_tuple=True)
+        asked = scorer.logits(self.table, row, partial.anchor[alive], partial.past[alive])
+        logits = asked.new_full((*score.shape, VOCABULARY), -1e4)
+        logits[alive] = asked
+        permitted = self.permitted.at(partial.anchor, self.mass, forwards=scorer.forwards)
         logits = logits.masked_fill(~permitted, -1e4)
-        total = self.score[..., None] + torch.log_softmax(logits, -1)
-        unlikely = total <= self.least[:, None, None]
-        total = total.masked_fill((logits <= -1e4) | unlikely, -torch.inf)
-        cut = self.anchor[..., None] + (mass if scorer.forwards else -mass)
+        total = score[..., None] + torch.log_softmax(logits, -1)
+        poor = (total < low[:, None, None]) | (total <= over[..., None])
+        total = total.masked_fill((logits <= -1e4) | poor, -torch.inf)
+        mass = token_masses(total.device)
+        cut = partial.anchor[..., None] + (mass if scorer.forwards else -mass)
         whole = self.mass[:, None, None]
         remaining = whole - cut if scorer.forwards else cut
         slack = closing_slack(whole)
         window = torch.minimum(self.window[:, None, None], slack)
-        residues = self._residues()
-        asked = (residues >= options.shortest) & (residues <= options.longest)
-        closes = (remaining.abs() <= window) & asked
-        self._finish(total.masked_fill(~closes, -torch.inf))
+        residues = self._residues(partial)
+        told = (residues >= options.shortest) & (residues <= options.longest)
+        closes = (remaining.abs() <= window) & told
+        self._finish(partial, cut, total.masked_fill(~closes, -torch.inf))
         open_ends = (remaining.abs() > slack) & self._possible(remaining, window)
-        total = total.masked_fill(~open_ends, -torch.inf)
-        worst = self.done.score[self.rows, -1]
-        total = total.masked_fill(total <= worst[:, None, None], -torch.inf)
-        least = total.flatten(1).amax(-1) - options.margin
-        total = total.masked_fill(total < least[:, None, None], -torch.inf)
-        width = min(options.n_beams, total[0].numel())
-        best, cell = total.flatten(1).topk(width, -1)
-        place = torch.arange(width, device=best.device)
-        best = best.masked_fill(place >= self.breadth[:, None], -torch.inf)
-        cell = torch.where(torch.isfinite(best), cell, cell[:, :1])
-        parent, token = cell // VOCABULARY, cell % VOCABULARY
-        self.tokens = self.tokens.gather(1, parent[..., None].expand(-1, -1, options.max_slots))
-        self.tokens = self.tokens.clone()
-        self.tokens[..., self.length] = token
-        self.anchor = cut.flatten(1).gather(1, cell)
-        self.score = best
-        self.length += 1
-        self._forget_finished()
-        return bool(torch.isfinite(best).any()) and self.length < options.max_slots
+        open_ends &= partial.length[..., None] + 1 < options.max_slots
+        stretch = torch.div(whole - remaining + STRETCH, STRETCH, rounding_mode="floor")
+        self._spread(partial, cut, total.masked_fill(~open_ends, -torch.inf), stretch, later)
 
-    def _forget_finished(self) -> None:
-        """Drop spectra without a living beam, once they are many enough to pay for the copy."""
-        alive = torch.isfinite(self.score).any(-1)
-        if alive.sum() > 0.75 * alive.numel() and bool(alive.any()):
-            return
-        self.mass, self.window = self.mass[alive], self.window[alive]
-        self.least, self.breadth = self.least[alive], self.breadth[alive]
-        self.rows, self.anchor = self.rows[alive], self.anchor[alive]
-        self.score, self.tokens = self.score[alive], self.tokens[alive]
+    def _spread(
+        self, partial: _Partial, cut: Tensor, total: Tensor, stretch: Tensor, later: int
+    ) -> None:
+        """Put answers with a token more where they belong."""
+        width, place = self.options.n_beams, torch.arange(self.options.n_beams, device=cut.device)
+        for number in range(later, len(self.stretches)):
+            own = total.masked_fill(stretch != number, -torch.inf).flatten(1)
+            if torch.isfinite(own).any():
+                score, cell = own.topk(min(width, own.shape[1]), -1)
+                fresh = partial.longer(cell, cut, score)
+                best = self.stretches[number].best(fresh, width)
+                score = best.score.masked_fill(place >= self.breadth[:, None], -torch.inf)
+                self.stretches[number] = replace(best, score=score)
 
     def _possible(self, remaining: Tensor, window: Tensor) -> Tensor:
         """Where residues, and backwards what may stand before them, can make up the rest.
@@ -171,32 +218,32 @@ class _Beam:
             possible |= composable(remaining - mass, window)
         return possible
 
-    def _residues(self) -> Tensor:
+    def _residues(self, partial: _Partial) -> Tensor:
         """Residues of every answer that one more token would make: int64 [B, W, V]."""
-        modifies = n_terminal_tokens(self.anchor.device)
-        begun = modifies[self.tokens[..., 0]] if self.length else torch.zeros_like(self.anchor)
-        return self.length + 1 - begun[..., None].long() - modifies.long()
+        modifies = n_terminal_tokens(self.mass.device)
+        begun = modifies[partial.tokens[..., 0]]
+        return (partial.length + 1 - begun.long())[..., None] - modifies.long()
 
-    def _finish(self, total: Tensor) -> None:
+    def _finish(self, partial: _Partial, cut: Tensor, total: Tensor) -> None:
         """Merge the answers that close now into the finished ones."""
-        count = min(self.options.candidates, total[0].numel())
-        best, cell = total.flatten(1).topk(count, -1)
+        best, cell = total.flatten(1).topk(min(self.options.candidates, total[0].numel()), -1)
         if not torch.isfinite(best).any():
             return
-        parent, token = cell // VOCABULARY, cell % VOCABULARY
-        slots = self.options.max_slots
-        fresh = self.tokens.gather(1, parent[..., None].expand(-1, -1, slots)).clone()
-        fresh[..., self.length] = token
-        if not self.scorer.forwards:
-            fresh[..., : self.length + 1] = fresh[..., : self.length + 1].flip(-1)
-        fresh = fresh.masked_fill(~torch.isfinite(best)[..., None], PAD)
-        merged = best_of(
-            torch.cat([self.done.tokens[self.rows], fresh], 1),
-            torch.cat([self.done.score[self.rows], best], 1),
+        fresh = partial.longer(cell, cut, best)
+        tokens = fresh.tokens if self.scorer.forwards else _reversed(fresh.tokens, fresh.length)
+        tokens = tokens.masked_fill(~torch.isfinite(best)[..., None], PAD)
+        self.done = best_of(
+            torch.cat([self.done.tokens, tokens], 1),
+            torch.cat([self.done.score, best], 1),
             self.options.candidates,
         )
-        self.done.tokens[self.rows] = merged.tokens
-        self.done.score[self.rows] = merged.score
+
+
+def _reversed(tokens: Tensor, length: Tensor) -> Tensor:
+    """Tokens [..., S], the first so many of them [...] in reverse."""
+    place = torch.arange(tokens.shape[-1], device=tokens.device)
+    last = length[..., None] - 1
+    return tokens.gather(-1, torch.where(place <= last, last - place, place))
 
 
 def best_of(tokens: Tensor, score: Tensor, count: int) -> Candidates:
@@ -229,11 +276,7 @@ def beam_search(
     """
     if least is None:
         least = torch.full(window.shape, -torch.inf, device=window.device)
-    beam = _Beam(table, scorer, options, permitted, window, least)
-    alive = True
-    while alive:
-        alive = beam.step()
-    return beam.done
+    return _Beam(table, scorer, options, permitted, window, least).run()
 
 
 def answer_scores(
