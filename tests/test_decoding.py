@@ -306,6 +306,14 @@ def test_some_answers_are_found_at_all():
     assert torch.isfinite(found.score).all()
 
 
+def test_there_is_room_for_all_that_a_heavy_precursor_asks():
+    """Far more stretches of mass than slots."""
+    options = BeamOptions(n_beams=30, candidates=1, margin=1e6, max_slots=24)
+    with torch.inference_mode():
+        found = drafted(network(3).scorer, table_of("WRWRWRWRWRWRWRWRWRWR"), options)
+    assert found.tokens.shape == (1, 1, 24)
+
+
 def test_beams_do_not_depend_on_their_company():
     peptides = ("GK", "SAMPLER", "WYFHRWYFHRWYFHR")
     scorer = network(3).scorer

@@ -386,7 +386,8 @@ def _compiled_drafts(
     tokens = torch.zeros(count, few, slots, dtype=torch.int64)
     score = torch.full((count, few), -torch.inf)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
-    most = slots * (options.n_beams + few)
+    stretches = int(table.batch.residue_mass.max()) // STRETCH + 3
+    most = stretches * options.n_beams + slots * few
     least = least.clamp(min=float(beams.NOTHING))
     for row, known in enumerate(zip(window.tolist(), least.tolist(), strict=True)):
         stores = (one.reserve(most), two.reserve(most))
