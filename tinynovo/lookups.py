@@ -39,6 +39,11 @@ def jit(function: F) -> F:
     return cast(F, compiled)
 
 
+def part(function: F) -> F:
+    """Compile a function into those that call it: passing many arrays costs more than it does."""
+    return cast(F, njit(inline="always", fastmath=True, error_model="numpy")(function))
+
+
 MASSES = np.array([0, *(row.total for row in residue_table().values())])
 """Of all tokens, micro-dalton, int64 [V]."""
 

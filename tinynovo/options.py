@@ -61,10 +61,16 @@ class SequencingOptions(BaseModel):
         description="full: draft, refine, judge; draft: the beam search alone; empty: the loop "
         "from an empty answer",
     )
-    n_beams: int = Field(8, ge=1, description="beams of the draft, in each direction")
+    n_beams: int = Field(
+        12,
+        ge=1,
+        description="beams of the draft, in each direction, of those that weigh about as much",
+    )
     candidates: int = Field(8, ge=1, description="drafts kept")
     margin: float = Field(
-        6.0, gt=0, description="beams that are so many nats worse than the best are given up"
+        4.0,
+        gt=0,
+        description="beams so many nats worse than the best as far, or further, are given up",
     )
     judge_margin: float = Field(
         4.0,
@@ -73,7 +79,7 @@ class SequencingOptions(BaseModel):
         "are to be reported",
     )
     judge_weight: float = Field(
-        0.5, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
+        0.7, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
     )
     refined: int = Field(0, ge=0, description="best drafts that the loop refines")
     halt_probability: float = Field(
@@ -127,12 +133,12 @@ class SequencingOptions(BaseModel):
 
 
 EFFORTS: dict[str, tuple[str, ...]] = {
-    "fast": ("strategy=draft", "n_beams=3", "candidates=2"),
+    "fast": ("strategy=draft", "n_beams=4", "margin=3", "candidates=2"),
     "default": (),
     "max": (
-        "n_beams=24",
+        "n_beams=32",
         "candidates=16",
-        "margin=20",
+        "margin=8",
         "judge_margin=20",
         "refined=4",
         "halt_probability=1",

@@ -35,6 +35,7 @@ from tinynovo.lookups import (
     jit,
     may_hit,
     nearest,
+    part,
 )
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
 
@@ -121,7 +122,7 @@ def _query(total: int, cut: int, ion: int) -> int:
     return query
 
 
-@jit
+@part
 def seen(out: Floats, at: int, ground: Ground, row: int, cut: int) -> None:
     """Write whether each main ion lies in the range recorded to the first of a row of [N, ...]."""
     for ion in range(_MAIN):
@@ -129,17 +130,18 @@ def seen(out: Floats, at: int, ground: Ground, row: int, cut: int) -> None:
         out[at, ion] = np.float32(ground.mz[row, 0] <= query <= ground.facts[row, 2])
 
 
-@jit
+@part
 def add_cut(out: Floats, at: int, weights: Floats, ground: Ground, row: int, cut: int) -> None:
     """Add what is found at a cut, times its weights, to a row of [N, H]."""
-    mz, total = ground.mz, ground.facts[row, 0]
+    near, total, charge = ground.near, ground.facts[row, 0], ground.facts[row, 1]
     if not 0 < cut < total:
         return
     for ion in range(_ALL):
-        if _MAIN <= ion < _MAIN + _HIGH and ground.facts[row, 1] <= 2:
+        if _MAIN <= ion < _MAIN + _HIGH and charge <= 2:
             continue
         query = _query(total, cut, ion)
-        if may_hit(ground.near, row, query):
+        if may_hit(near, row, query):
+            mz = ground.mz
             place = nearest(mz, ground.starts, row, query)
             distance, width = mz[row, place] - query, _window(ground, query)
             if abs(distance) <= width:
@@ -169,7 +171,7 @@ def far_ends(ground: Ground, row: int, anchor: int, past: Ints, forwards: bool) 
     return (one if past[0] and first else -1), (two if past[1] and second else -1)
 
 
-@jit
+@part
 def add_middle(
     out: Floats,
     at: int,
@@ -181,19 +183,20 @@ def add_middle(
     forwards: bool,
 ) -> None:
     """Add the fragments of the middle that a candidate makes, times their weights."""
-    mz, slack = ground.mz, ground.facts[row, 3]
-    if ground.facts[row, 0] - cut <= slack if forwards else _beside_head(cut, slack):
+    mz, near, facts = ground.mz, ground.near, ground.facts
+    slack, top = facts[row, 3], facts[row, 2]
+    if facts[row, 0] - cut <= slack if forwards else _beside_head(cut, slack):
         return
     for fragment in range(2):
         end = ends[fragment]
         if end < 0:
             continue
         b = abs(cut - end) + _PROTON
-        if mz[row, 0] <= b <= ground.facts[row, 2]:
+        if mz[row, 0] <= b <= top:
             add(out, at, weights, _ASKED + fragment, np.float32(1))
         for ion in range(2):
             query = b - ion * _CO
-            if may_hit(ground.near, row, query):
+            if may_hit(near, row, query):
                 place = nearest(mz, ground.starts, row, query)
                 distance, width = mz[row, place] - query, _window(ground, query)
                 if abs(distance) <= width:
