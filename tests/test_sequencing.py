@@ -76,7 +76,7 @@ def test_answers_are_what_rows_promise(strategy: str, tolerance: str):
     options: dict[str, object] = {"strategy": strategy, "top_match": 3}
     if strategy == "empty":
         options |= {"max_peptide_len": 6, "min_peptide_len": 2}
-    tested = sequencer(2, **options)
+    tested = sequencer(4, **options)
     tested.solver.tolerance = Tolerance.parse(tolerance)
     psms = list(tested.sequence(spectra()))
     answered = [psm for psm in psms if psm.peptide is not None]
@@ -351,7 +351,7 @@ def test_a_fixed_start_begins_every_answer(strategy: str):
     """Three slots are few enough for a loop that was never trained to hit a mass from nothing."""
     options: dict[str, object] = {"strategy": strategy, "mods": {"Acetyl": "fixed"}}
     given = [ladder("[Acetyl]-SAMPLER"), ladder("GASPVTK", index=1)]
-    tested = sequencer(2, top_match=9, max_peptide_len=12, min_peptide_len=2, **options)
+    tested = sequencer(5, top_match=9, max_peptide_len=12, min_peptide_len=2, **options)
     if strategy == "empty":
         tested.solver.tolerance = Tolerance.parse("150 Da")
     psms = [psm for psm in tested.sequence(given) if psm.peptide]

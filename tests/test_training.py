@@ -410,7 +410,7 @@ def test_drafts_are_kept_apart_by_scorer(options: Options, tmp_path: Path):
 
 @pytest.mark.parametrize("options", ["scorer"], indirect=True)
 def test_the_scorer_learns(options: Options):
-    chosen = options(steps=40, batch_size=12, optimizer=OptimizerOptions(learning_rate=0.02))
+    chosen = options(steps=70, batch_size=12, optimizer=OptimizerOptions(learning_rate=0.02))
     train(chosen, resume=False)
     loss = [row["loss"] for row in lines(chosen.output) if "loss" in row]
     assert sum(loss[-5:]) < 0.9 * sum(loss[:5])

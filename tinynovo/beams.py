@@ -1,8 +1,7 @@
 """Beams: drafts of one spectrum, searched from both ends and scored in both directions.
 
 Compiled for the CPU, by numba. Knows the search that `tinynovo.decoding` defines: tests hold the
-two against each other. Does not know what the scorer rests on, nor
-what becomes of drafts.
+two against each other. Does not know what the scorer rests on, nor what becomes of drafts.
 
 Axes: Q anchors, V tokens, S slots, W beams, K answers.
 """
@@ -21,14 +20,17 @@ from tinynovo.stores import Store, ask
 CELL = 1_000
 """Micro-dalton of a cell of the grid of masses that residues can add up to."""
 
-REACH = 600_000_000
-"""Micro-dalton from which on every mass counts as one that they can."""
-
-ROUNDING = 5 * CELL
-"""What ten residues, each off by half a cell, can be off together."""
+REACH, ROUNDING = 600_000_000, 5 * CELL
+"""From which on every mass counts as one that they can; what ten residues can be off together."""
 
 STRETCH = 57_000_000
 """Micro-dalton of mass within which beams compete: hardly less than the lightest residue weighs."""
+
+LOST = 18_000_000
+"""Micro-dalton, more than a terminus may have lost."""
+
+FALLBACK = 16
+"""Beams, at least, where fewer found nothing; without a margin."""
 
 NOTHING = np.float32(-1e30)
 """Score of what is not there: compiled arithmetic is not meant for infinity."""
@@ -139,10 +141,7 @@ class Stretches(NamedTuple):
     ----------
     held : int64 [T]
         How many there are.
-    score : float32 [T, W]
-    anchor : int64 [T, W]
-    length : int64 [T, W]
-        Tokens of each.
+    score, anchor, length : [T, W]
     tokens : int64 [T, W, S]
     """
 
@@ -177,9 +176,9 @@ def _put(
 @jit
 def _stretches(count: int, width: int, slots: int) -> Stretches:
     shape = (count, width)
-    score, anchor = np.full(shape, NOTHING), np.zeros(shape, np.int64)
-    tokens = np.zeros((count, width, slots), np.int64)
-    return Stretches(np.zeros(count, np.int64), score, anchor, np.zeros(shape, np.int64), tokens)
+    held, tokens = np.zeros(count, np.int64), np.zeros((count, width, slots), np.int64)
+    anchor, length = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    return Stretches(held, np.full(shape, NOTHING), anchor, length, tokens)
 
 
 @jit
@@ -233,9 +232,32 @@ def _lengthen(
             if asked and abs(remaining) <= min(window, slack):
                 _keep(done, scores, tokens, length, token, reached)
             opens = abs(remaining) > slack and length + 1 < limits.slots
+            opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
             if opens and _composable(rules, forwards, remaining, min(window, slack)):
                 at = (total - remaining + STRETCH) // STRETCH
                 _put(into, at, source, place, beam, token, cut, reached)
+
+
+@jit
+def _sweep(
+    about: tuple[Ints, Floats, Store, Ground, int, Rules, Limits, int],
+    width: int,
+    margin: np.float32,
+    least: float,
+) -> None:
+    """Search all stretches, one after the other, with so many beams in each."""
+    _, scores, store, ground, row, _, limits, _ = about
+    total = ground.facts[row, 0]
+    count = total // STRETCH + 3
+    found, root = _stretches(count, width, limits.slots), _stretches(1, 1, limits.slots)
+    root.held[0], root.score[0, 0] = 1, 0
+    root.anchor[0, 0] = 0 if store.weights.forwards else total
+    _lengthen(found, root, 0, *about, -margin, least)
+    for place in range(count):
+        if found.held[place]:
+            ahead = found.score[place:, 0].max() - margin
+            low = max(ahead, scores[0] - np.float32(limits.behind))
+            _lengthen(found, found, place, *about, low, least)
 
 
 @jit
@@ -252,30 +274,21 @@ def _search(
 ) -> None:
     """Write the best answers of a beam, in the order it goes, to [K, S], and their scores to [K].
 
-    ``least`` is the log-probability that they must exceed.
+    ``least`` is the log-probability that they must exceed. Where all that might have come to an
+    end was given up, it is searched again, more widely.
     """
-    total, width = ground.facts[row, 0], limits.beams
+    width, margin = limits.beams, np.float32(limits.margin)
     if least > NOTHING:
         width = (width + 1) // 2
-    count = total // STRETCH + 3
-    found, root = _stretches(count, width, limits.slots), _stretches(1, 1, limits.slots)
-    root.held[0], root.score[0, 0] = 1, 0
-    root.anchor[0, 0] = 0 if store.weights.forwards else total
     about = (done, scores, store, ground, row, rules, limits, window)
-    _lengthen(found, root, 0, *about, np.float32(-limits.margin), least)
-    for place in range(count):
-        if found.held[place]:
-            ahead = found.score[place:, 0].max() - np.float32(limits.margin)
-            low = max(ahead, scores[0] - np.float32(limits.behind))
-            _lengthen(found, found, place, *about, low, least)
+    _sweep(about, width, margin, least)
+    if scores[0] == NOTHING and least <= NOTHING:
+        _sweep(about, max(width, FALLBACK), -NOTHING, least)
 
 
 @jit
 def _length(tokens: Ints) -> int:
-    length = 0
-    while length < tokens.shape[0] and tokens[length]:
-        length += 1
-    return length
+    return np.count_nonzero(tokens)  # type: ignore[return-value]
 
 
 @jit

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tinynovo import beams
-from tinynovo.beams import CELL, REACH, ROUNDING, STRETCH, compositions
+from tinynovo.beams import CELL, FALLBACK, LOST, NOTHING, REACH, ROUNDING, STRETCH, compositions
 from tinynovo.evidence import PeakTable, closing_slack, compiled
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
@@ -189,6 +189,7 @@ class _Beam:
         self._finish(partial, cut, total.masked_fill(~closes, -torch.inf))
         open_ends = (remaining.abs() > slack) & self._possible(remaining, window)
         open_ends &= partial.length[..., None] + 1 < options.max_slots
+        open_ends &= (options.shortest - residues) * STRETCH <= remaining + LOST
         stretch = torch.div(whole - remaining + STRETCH, STRETCH, rounding_mode="floor")
         self._spread(partial, cut, total.masked_fill(~open_ends, -torch.inf), stretch, later)
 
@@ -272,11 +273,19 @@ def beam_search(
         Micro-dalton by which an answer may miss the precursor; `closing_slack` at most.
     least : float32 [B], optional
         Log-probability that an answer must exceed; minus infinity, or left out: any will do.
-        Where there is one to exceed, half the beams are enough.
+        Where there is one to exceed, half the beams are enough; where there is none, and all that
+        might have come to an end was given up, it is searched again, more widely.
     """
     if least is None:
         least = torch.full(window.shape, -torch.inf, device=window.device)
-    return _Beam(table, scorer, options, permitted, window, least).run()
+    found = _Beam(table, scorer, options, permitted, window, least).run()
+    lost = ~torch.isfinite(found.score[:, 0]) & ~torch.isfinite(least)
+    if bool(lost.any()):
+        more = max(options.n_beams, FALLBACK)
+        wide = options.model_copy(update={"margin": -float(NOTHING), "n_beams": more})
+        again = _Beam(table, scorer, wide, permitted, window, least).run()
+        found.tokens[lost], found.score[lost] = again.tokens[lost], again.score[lost]
+    return found
 
 
 def answer_scores(
@@ -373,21 +382,14 @@ def _compiled_drafts(
     masks = (permitted.first.numpy(), permitted.others.numpy(), permitted.heads().numpy())
     rules = beams.Rules(*masks, beams.compositions())
     slots, few = options.max_slots, options.candidates
-    limits = beams.Limits(
-        options.n_beams,
-        few,
-        options.margin,
-        options.behind,
-        options.shortest,
-        options.longest,
-        slots,
-    )
+    lengths = (options.shortest, options.longest, slots)
+    limits = beams.Limits(options.n_beams, few, options.margin, options.behind, *lengths)
     count = window.numel()
     tokens = torch.zeros(count, few, slots, dtype=torch.int64)
     score = torch.full((count, few), -torch.inf)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
     stretches = int(table.batch.residue_mass.max()) // STRETCH + 3
-    most = stretches * options.n_beams + slots * few
+    most = stretches * (options.n_beams + max(options.n_beams, FALLBACK)) + slots * few
     least = least.clamp(min=float(beams.NOTHING))
     for row, known in enumerate(zip(window.tolist(), least.tolist(), strict=True)):
         stores = (one.reserve(most), two.reserve(most))
