@@ -134,6 +134,32 @@ def _keep(
     tokens[at, length + 1 :] = 0
 
 
+class Task(NamedTuple):
+    """One direction's search of a spectrum, and what is done of it.
+
+    Attributes
+    ----------
+    done, scores : int64 [K, S], float32 [K]
+        The best answers so far, in the order that the search goes.
+    store : Store
+    ground : Ground
+    row : int
+    rules : Rules
+    limits : Limits
+    window : int
+        As `draft` takes them.
+    """
+
+    done: Ints
+    scores: Floats
+    store: Store
+    ground: Ground
+    row: int
+    rules: Rules
+    limits: Limits
+    window: int
+
+
 class Stretches(NamedTuple):
     """Partial answers, in each of T stretches of mass the best W.
 
@@ -183,24 +209,13 @@ def _stretches(count: int, width: int, slots: int) -> Stretches:
 
 @jit
 def _lengthen(
-    into: Stretches,
-    source: Stretches,
-    place: int,
-    done: Ints,
-    scores: Floats,
-    store: Store,
-    ground: Ground,
-    row: int,
-    rules: Rules,
-    limits: Limits,
-    window: int,
-    low: np.float32,
-    least: float,
+    into: Stretches, source: Stretches, place: int, task: Task, low: np.float32, least: float
 ) -> None:
     """Give the partial answers of a stretch one token more: they are done, or go further.
 
     Those below the low one are dropped.
     """
+    done, scores, store, ground, row, rules, limits, window = task
     forwards, total = store.weights.forwards, ground.facts[row, 0]
     slack, step = ground.facts[row, 3], 1 if forwards else -1
     width = source.score.shape[1]
@@ -239,51 +254,34 @@ def _lengthen(
 
 
 @jit
-def _sweep(
-    about: tuple[Ints, Floats, Store, Ground, int, Rules, Limits, int],
-    width: int,
-    margin: np.float32,
-    least: float,
-) -> None:
+def _sweep(task: Task, width: int, margin: np.float32, least: float) -> None:
     """Search all stretches, one after the other, with so many beams in each."""
-    _, scores, store, ground, row, _, limits, _ = about
+    _, scores, store, ground, row, _, limits, _ = task
     total = ground.facts[row, 0]
     count = total // STRETCH + 3
     found, root = _stretches(count, width, limits.slots), _stretches(1, 1, limits.slots)
     root.held[0], root.score[0, 0] = 1, 0
     root.anchor[0, 0] = 0 if store.weights.forwards else total
-    _lengthen(found, root, 0, *about, -margin, least)
+    _lengthen(found, root, 0, task, -margin, least)
     for place in range(count):
         if found.held[place]:
             ahead = found.score[place:, 0].max() - margin
             low = max(ahead, scores[0] - np.float32(limits.behind))
-            _lengthen(found, found, place, *about, low, least)
+            _lengthen(found, found, place, task, low, least)
 
 
 @jit
-def _search(
-    done: Ints,
-    scores: Floats,
-    store: Store,
-    ground: Ground,
-    row: int,
-    rules: Rules,
-    limits: Limits,
-    window: int,
-    least: float,
-) -> None:
-    """Write the best answers of a beam, in the order it goes, to [K, S], and their scores to [K].
+def _search(task: Task, least: float) -> None:
+    """Search for what exceeds a log-probability.
 
-    ``least`` is the log-probability that they must exceed. Where all that might have come to an
-    end was given up, it is searched again, more widely.
+    Where all that might have come to an end was given up, it is searched again, more widely.
     """
-    width, margin = limits.beams, np.float32(limits.margin)
+    width, margin = task.limits.beams, np.float32(task.limits.margin)
     if least > NOTHING:
         width = (width + 1) // 2
-    about = (done, scores, store, ground, row, rules, limits, window)
-    _sweep(about, width, margin, least)
-    if scores[0] == NOTHING and least <= NOTHING:
-        _sweep(about, max(width, FALLBACK), -NOTHING, least)
+    _sweep(task, width, margin, least)
+    if task.scores[0] == NOTHING and least <= NOTHING:
+        _sweep(task, max(width, FALLBACK), -NOTHING, least)
 
 
 @jit
@@ -331,8 +329,9 @@ def _found(
     few = limits.candidates
     tokens = np.zeros((2 * few, limits.slots), np.int64)
     told = np.full((2 * few, 2), NOTHING)
-    _search(tokens[:few], told[:few, 0], one, ground, row, rules, limits, window, least)
-    _search(tokens[few:], told[few:, 1], two, ground, row, rules, limits, window, least)
+    about = (ground, row, rules, limits, window)
+    _search(Task(tokens[:few], told[:few, 0], one, *about), least)
+    _search(Task(tokens[few:], told[few:, 1], two, *about), least)
     for n in range(2 * few):
         if n >= few:
             length = _length(tokens[n])
