@@ -10,15 +10,14 @@ whether others of the same mass stand there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynovo.masses import MICRO, PROTON, WATER, residue_table, udalton
-from tinynovo.peptide import Fragment, Peptide
+from tinynovo.masses import residue_table, udalton
+from tinynovo.peptide import Fragment, Peptide, fragments
 
 TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
 """A peak is a fragment's within the wider of the two."""
@@ -28,55 +27,6 @@ EQUAL = 0.005
 
 _LARGEST = 2
 """Residues of the blocks whose alternatives are listed."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Ions:
-    """b and y ions of a peptide, of lower charge first, as arrays of equal length.
-
-    `mz` in Th; `bond` that the ion speaks for, counted from the N-terminus; `from_c`, whether it is
-    a y ion; `charge`.
-    """
-
-    mz: NDArray[np.float64]
-    bond: NDArray[np.int64]
-    from_c: NDArray[np.bool_]
-    charge: NDArray[np.int64]
-
-
-def _ions(peptide: Peptide, charge: int) -> _Ions:
-    """Of charge 1 and 2, 3 too for precursors above charge 3."""
-    table = residue_table()
-    residues = np.cumsum([table[token].total for token in peptide.residues])
-    ahead = peptide.mass_udalton - udalton(WATER) - residues[-1]
-    b = residues[:-1] + ahead
-    neutral = np.concatenate([b, peptide.mass_udalton - b])
-    bond = np.tile(np.arange(1, len(peptide)), 2)
-    charges = np.arange(1, (3 if charge > 3 else min(max(charge, 1), 2)) + 1)
-    mz = neutral / MICRO / charges[:, None] + PROTON
-    from_c, times = np.arange(neutral.size) >= b.size, charges.size
-    return _Ions(
-        mz.ravel(), np.tile(bond, times), np.tile(from_c, times), charges.repeat(neutral.size)
-    )
-
-
-def _claims(
-    mz: NDArray[np.float64], intensity: NDArray[np.floating], ions: _Ions
-) -> dict[int, int]:
-    """Which ion each peak is that is one, by its place.
-
-    Each ion claims the most intense peak within its tolerance; of two ions of one peak the one of
-    lower charge keeps it.
-    """
-    width = np.maximum(TOLERANCE_PPM * 1e-6 * ions.mz, TOLERANCE_TH)
-    order = np.argsort(mz)
-    first = np.searchsorted(mz, ions.mz - width, "left", order)
-    last = np.searchsorted(mz, ions.mz + width, "right", order)
-    found: dict[int, int] = {}
-    for ion in np.flatnonzero(last > first).tolist():
-        near = order[first[ion] : last[ion]]
-        found.setdefault(int(near[np.argmax(intensity[near])]), ion)
-    return found
 
 
 def annotate(
@@ -96,12 +46,18 @@ def annotate(
     charge : int
         Of the precursor.
     """
-    ions = _ions(peptide, charge)
     found: list[Fragment | None] = [None] * mz.size
-    for peak, ion in _claims(mz, intensity, ions).items():
-        bond = int(ions.bond[ion])
-        kind, ordinal = ("y", len(peptide) - bond) if ions.from_c[ion] else ("b", bond)
-        found[peak] = Fragment(kind, ordinal, int(ions.charge[ion]), "", float(ions.mz[ion]))
+    charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
+    ions = sorted(fragments(peptide, charges), key=lambda ion: ion.charge)
+    at = np.array([ion.mz for ion in ions])
+    width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
+    order = np.argsort(mz)
+    first = np.searchsorted(mz, at - width, "left", order)
+    last = np.searchsorted(mz, at + width, "right", order)
+    for row in np.flatnonzero(last > first):
+        near = order[first[row] : last[row]]
+        place = int(near[np.argmax(intensity[near])])
+        found[place] = found[place] or ions[row]
     return found
 
 
@@ -110,16 +66,10 @@ def bond(ion: Fragment, length: int) -> int:
     return ion.ordinal if ion.series == "b" else length - ion.ordinal
 
 
-def blocks(
-    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
-) -> list[tuple[int, int]]:
-    """First residue, and the one after the last, of every block, N to C.
-
-    Of a peptide and peaks as `annotate` takes them.
-    """
-    ions = _ions(peptide, charge)
-    seen = {int(ions.bond[ion]) for ion in _claims(mz, intensity, ions).values()}
-    return list(pairwise([0, *sorted(seen), len(peptide)]))
+def blocks(ions: Sequence[Fragment | None], length: int) -> list[tuple[int, int]]:
+    """First residue, and the one after the last, of every block, N to C, of a peptide's ions."""
+    seen = {bond(ion, length) for ion in ions if ion is not None}
+    return list(pairwise([0, *sorted(seen), length]))
 
 
 def support(found: Sequence[tuple[int, int]]) -> tuple[int, ...]:
