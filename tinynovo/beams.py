@@ -8,20 +8,14 @@ Axes: Q anchors, V tokens, S slots, W beams, K answers.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 
+from tinynovo.compositions import CELL, REACH, ROUNDING
 from tinynovo.kernels import UNFIT
 from tinynovo.lookups import MASSES, MODIFIES, Bits, Floats, Ground, Ints, jit
 from tinynovo.stores import Store, ask
-
-CELL = 1_000
-"""Micro-dalton of a cell of the grid of masses that residues can add up to."""
-
-REACH, ROUNDING = 600_000_000, 5 * CELL
-"""From which on every mass counts as one that they can; what ten residues can be off together."""
 
 STRETCH = 57_000_000
 """Micro-dalton of mass within which beams compete: hardly less than the lightest residue weighs."""
@@ -38,18 +32,6 @@ NOTHING = np.float32(-1e30)
 _UNKNOWN = np.float32(1e30)
 
 
-@cache
-def compositions() -> Ints:
-    """How many cells before each one hold a mass that residues can add up to: int64 [cells + 1]."""
-    plain = MASSES[1:][~MODIFIES[1:]].tolist()
-    reach = np.zeros(REACH // CELL, np.bool_)
-    reach[0] = True
-    for width in {round(mass / CELL) for mass in plain} - {0}:
-        for _ in range(len(reach) // width):
-            reach[width:] |= reach[:-width].copy()
-    return np.concatenate([[0], np.cumsum(reach)])
-
-
 class Rules(NamedTuple):
     """What a peptide may be built of.
 
@@ -60,7 +42,7 @@ class Rules(NamedTuple):
     heads : int64 [heads]
         Micro-dalton of what may stand before the residues.
     sums : int64 [cells + 1]
-        Of `compositions`.
+        Of `tinynovo.compositions.compositions`.
     """
 
     first: Bits

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from tinynovo import beams
-from tinynovo.beams import CELL, FALLBACK, LOST, NOTHING, REACH, ROUNDING, STRETCH, compositions
+from tinynovo.beams import FALLBACK, LOST, NOTHING, STRETCH
+from tinynovo.compositions import CELL, REACH, ROUNDING, compositions
 from tinynovo.evidence import PeakTable, closing_slack, compiled
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
@@ -61,7 +62,7 @@ class Candidates:
 
 @cache
 def _compositions() -> Tensor:
-    """Of `tinynovo.beams.compositions`."""
+    """Of `tinynovo.compositions.compositions`."""
     return torch.from_numpy(compositions())
 
 
@@ -380,7 +381,7 @@ def _compiled_drafts(
 ) -> Candidates:
     """The same, spectrum by spectrum."""
     masks = (permitted.first.numpy(), permitted.others.numpy(), permitted.heads().numpy())
-    rules = beams.Rules(*masks, beams.compositions())
+    rules = beams.Rules(*masks, compositions())
     slots, few = options.max_slots, options.candidates
     lengths = (options.shortest, options.longest, slots)
     limits = beams.Limits(options.n_beams, few, options.margin, options.behind, *lengths)

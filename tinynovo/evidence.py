@@ -132,7 +132,7 @@ class PeakTable:
         query = token_masses(device) + udalton(PROTON - CARBON_MONOXIDE)
         rows = torch.arange(batch.mz.shape[0], device=device)
         index, distance = nearest_peak(batch.mz, rows, query.expand(rows.numel(), -1))
-        return batch.intensity.flatten()[index] * (distance.abs() <= _window(query, self.options))
+        return batch.intensity.flatten()[index] * (distance.abs() <= widths(query, self.options))
 
     @cached_property
     def top(self) -> Tensor:
@@ -202,7 +202,8 @@ def window(options: EvidenceOptions) -> tuple[float, int]:
     return options.tolerance_ppm * 1e-6, udalton(options.tolerance_da)
 
 
-def _window(query: Tensor, options: EvidenceOptions) -> Tensor:
+def widths(query: Tensor, options: EvidenceOptions) -> Tensor:
+    """Micro-Th by which ions at m/z may miss their peaks: int64, shape of ``query``."""
     share, more = window(options)
     return (query.to(torch.float32) * share).to(torch.int64) + more
 
@@ -210,7 +211,7 @@ def _window(query: Tensor, options: EvidenceOptions) -> Tensor:
 def _found(batch: PeakBatch, row: Tensor, query: Tensor, options: EvidenceOptions) -> Tensor:
     """Intensity of the peaks within half a window of each query, else 0."""
     index, distance = nearest_peak(batch.mz, row, query.clamp(0, FAR))
-    hit = distance.abs() <= _window(query, options) // 2
+    hit = distance.abs() <= widths(query, options) // 2
     return batch.intensity.flatten()[index] * hit
 
 
@@ -309,7 +310,7 @@ def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
-    window = _window(query, options)
+    window = widths(query, options)
     index, distance = nearest_peak(table.batch.mz, row, query)
     hit = (distance.abs() <= window) & ((cut > 0) & (cut < total))[:, None]
     hit[:, len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (table.batch.charge[row] > 2)[

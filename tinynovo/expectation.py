@@ -145,6 +145,7 @@ class Expected:
         each, main = self.each, self.intensity[..., :_MAIN]
         unsure = -(self.log_shares.exp() * self.log_shares).sum(-1) * self.asked
         hit, cuts = self.intensity > 0, self.asked[..., :_MAIN].any(-1)
+        unproven = cuts & ~(main > 0).any(-1)
         hits = hit[..., :_MAIN].sum((1, 2)).clamp(min=1)
         error = self.error[..., :_MAIN]
         whole = [
@@ -153,18 +154,18 @@ class Expected:
             (each + unsure).sum((1, 2)) / 5,
             (each + unsure)[..., :_MAIN].sum((1, 2)) / 5,
             each[..., :_MAIN].sum(-1).amin(-1) / 4,
-            (cuts & ~(main > 0).any(-1)).sum(-1) / 5,
+            unproven.sum(-1) / 5,
             error.sum((1, 2)) / hits,
             error.abs().sum((1, 2)) / hits,
         ]
         by_ion = [each.sum(1) / 5, self.intensity.sum(1) / 2, unsure.sum(1)[:, :_MAIN] / 10]
-        there, gone = self._inner()
-        unproven = cuts & ~(main > 0).any(-1)
+        there, gone = self._inner
         for scale, part in ((10, cuts), (5, unproven)):
             whole += [(there * part).sum(1) / scale, (gone * part).sum(1) / scale]
         first = self.inner.first(torch.stack([there, gone], -1)) / 5
         return torch.cat([*by_ion, torch.stack(whole, -1), first], -1)
 
+    @cached_property
     def _inner(self) -> tuple[Tensor, Tensor]:
         """By the cut where they begin, how likely fragments are that are there, and that are not.
 
@@ -184,7 +185,7 @@ class Expected:
             (1 - shares[..., 0]) * self.asked,
             (shares * centres).sum(-1) * self.asked,
             self.each.clamp(min=_UNLIKELY) / 2,
-            torch.stack(self._inner(), -1) / 5,
+            torch.stack(self._inner, -1) / 5,
         ]
         return torch.cat(parts, -1)
 

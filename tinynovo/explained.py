@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tinynovo.cuts import FAR, MAIN_IONS
-from tinynovo.evidence import Found, PeakTable, nearest_peak, window
+from tinynovo.evidence import Found, PeakTable, nearest_peak, widths
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -180,8 +180,7 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     index, distance = nearest_peak(
         table.batch.mz, row.repeat_interleave(slots), query.flatten(0, 1)
     )
-    share, more = window(table.options)
-    half = ((query.to(torch.float32) * share).to(torch.int64) + more) // 2
+    half = widths(query, table.options) // 2
     peak = (index.view(shape) - (row * peaks).view(-1, 1, 1, 1)).clamp(min=0)
     near = asked & (distance.view(shape).abs() <= half)
     taken = near & known.gather(1, peak.flatten(1)).view(shape)

@@ -192,8 +192,8 @@ class Ions:
         return np.asarray(mass - _LOSS_MASSES[self.loss])
 
 
-INNER_LENGTHS = (2, 3, 4, 5, 6, 7)
-"""Residues of the fragments of the middle that are told of."""
+RENDERED_LENGTHS = (2, 3, 4, 5, 6, 7)
+"""Residues of the fragments of the middle that are rendered, and are no noise."""
 
 
 def inner_fragments(precursors: Precursors) -> tuple[Ints, Ints, Ints]:
@@ -203,7 +203,7 @@ def inner_fragments(precursors: Precursors) -> tuple[Ints, Ints, Ints]:
     """
     cuts = np.arange(precursors.ids.shape[1])
     row, begin, length = np.meshgrid(
-        np.arange(len(precursors)), cuts, np.array(INNER_LENGTHS), indexing="ij"
+        np.arange(len(precursors)), cuts, np.array(RENDERED_LENGTHS), indexing="ij"
     )
     row, begin, length = row.ravel(), begin.ravel(), length.ravel()
     start, tokens = precursors.modified[row], precursors.real.sum(1)[row]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tinynovo.cuts import FAR
-from tinynovo.evidence import EvidenceOptions, PeakTable, closing_slack, nearest_peak, window
+from tinynovo.evidence import EvidenceOptions, PeakTable, closing_slack, nearest_peak, widths
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -67,8 +67,7 @@ def middle_features(
     lost = torch.tensor([0, udalton(CARBON_MONOXIDE)], device=row.device)
     query = ((end - begin + udalton(PROTON))[..., None] - lost).clamp(0, FAR)
     index, distance = nearest_peak(table.batch.mz, row, query)
-    share, more = window(options)
-    width = (query.to(torch.float32) * share).to(torch.int64) + more
+    width = widths(query, options)
     hit = (distance.abs() <= width) & possible[..., None]
     flag = hit.to(torch.float32)
     error = distance / width * flag

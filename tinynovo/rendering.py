@@ -15,11 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from tinynovo.ions import (
     A_ION,
     AMMONIA_LOSS,
-    INNER_LENGTHS,
     NO_LOSS,
     NO_TOKEN,
     PHOSPHO_LOSS,
     PRECURSOR,
+    RENDERED_LENGTHS,
     TOKEN_IDS,
     WATER_LOSS,
     B,
@@ -147,7 +147,7 @@ _REMNANT_SHARE = {NO_LOSS: 0.03, WATER_LOSS: 0.01, AMMONIA_LOSS: 0.008}
 """Loss code: median intensity of what is left of the precursor; widely spread."""
 
 _INNER = np.array([0.0112, 0.0076, 0.0052, 0.0036, 0.0031, 0.0024])
-"""Median intensity of a b ion of the middle, by `INNER_LENGTHS`, where its end yields no b ion."""
+"""Median intensity of a b ion of the middle by `RENDERED_LENGTHS`, where its end gives no b ion."""
 
 _INNER_A = np.array([0.5, 0.05, 0.13, 0.12, 0.11, 0.1])
 """Median intensity of the a ion beside it."""
@@ -203,7 +203,7 @@ def _middle(
     proline; medians and spread of label-free Orbitrap HCD spectra.
     """
     row, begin, length = inner_fragments(precursors)
-    kind = length - INNER_LENGTHS[0]
+    kind = length - RENDERED_LENGTHS[0]
     strongest = np.zeros(precursors.ids.shape)
     is_b = (ions.series == B) & (ions.loss == NO_LOSS)
     cut = precursors.cut(ions.row, ions.series, ions.ordinal)
