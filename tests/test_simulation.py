@@ -203,12 +203,33 @@ def test_two_protons_need_a_precursor_with_two() -> None:
         ({"a_ions": 1.0}, 227.1026 - 27.9949),
         ({"inner": 1.0}, 328.1503),  # EPT
         ({"inner": 1.0}, 199.1077 - 27.9949),  # PT without CO
+        ({"inner": 1.0, "losses": 1.0}, 328.1503 - 18.0106),
+        ({"losses": 1.0}, 425.2031 - 2 * 18.0106),  # PEPT, of whose residues two lose water
+        ({"losses": 1.0}, 227.1026 - 27.9949 - 17.0265),
+        ({"losses": 1.0}, 227.1026 - 27.9949 - 18.0106),
         ({"precursor": 1.0}, 400.6872),
     ],
 )
 def test_each_satellite_has_its_switch(change: dict[str, float], expected: float) -> None:
     assert not has(one("PEPTIDE"), expected)
     assert has(one("PEPTIDE", options=but(**change)), expected)
+
+
+@pytest.mark.parametrize("mz", [148.0604, 328.1503])  # E as y ion, EPT of the middle
+def test_isotopes_pass_as_far_as_a_precursor_is_isolated(mz: float) -> None:
+    peptides = [Peptide.parse("PEPTIDE")] * 500
+    spectra = simulate(peptides, [2] * 500, but(isotopes=1.0, inner=1.0), rng())
+    for isotope, share in ((1, 0.8), (2, 0.25)):
+        seen = np.mean([has(spectrum, mz + isotope * 1.00335) for spectrum in spectra])
+        assert seen == pytest.approx(share, abs=0.06)
+
+
+def test_only_residues_that_can_lose_it_do() -> None:
+    """EK loses water and ammonia, EE has no ammonia to lose, and LK no water."""
+    losing = but(losses=1.0)
+    assert has(one("AAEK", options=losing), 276.1554 - 18.0106 - 17.0265)
+    assert not has(one("AAEE", options=losing), 277.1030 - 18.0106 - 17.0265)
+    assert not has(one("AALK", options=losing), 260.1969 - 18.0106)
 
 
 def test_immonium_ions_have_their_switch() -> None:
@@ -396,7 +417,10 @@ def labelled(text: str, extra: list[float], strength: float = 0.1) -> Spectrum:
         (148.0604 + 1.0034, True),
         (148.0604 - 18.0106, True),
         (227.1026 - 27.9949, True),
+        (227.1026 - 27.9949 - 17.0265, True),
+        (425.2031 - 2 * 18.0106, True),
         (328.1503, True),
+        (328.1503 - 18.0106, True),
         (400.6872, True),
         (352.1609, True),
         (150.5, False),

@@ -50,10 +50,18 @@ LOSSES = (
     AMMONIA + PHOSPHORIC_ACID,
     2 * PHOSPHORIC_ACID,
     CARBON_MONOXIDE,
+    2 * WATER,
+    WATER + AMMONIA,
+    CARBON_MONOXIDE + WATER,
+    CARBON_MONOXIDE + AMMONIA,
 )
 """What an ion may have lost, Da; the place in this tuple is its code."""
 
-NO_LOSS, WATER_LOSS, AMMONIA_LOSS, PHOSPHO_LOSS, A_ION = 0, 1, 2, 3, 7
+NO_LOSS, WATER_LOSS, AMMONIA_LOSS, PHOSPHO_LOSS = 0, 1, 2, 3
+A_ION, TWO_WATERS, WATER_AMMONIA, A_WATER, A_AMMONIA = 7, 8, 9, 10, 11
+OF_B, OF_PHOSPHO = (A_ION, A_WATER, A_AMMONIA), (3, 4, 5, 6)
+"""Codes of what only b ions, and only phosphopeptides, lose."""
+
 _LOSS_MASSES = to_udalton(LOSSES)
 
 TMT_REPORTERS = (126.127726, 127.124761, 128.134436, 129.131471, 130.141145, 131.138180)

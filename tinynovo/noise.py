@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from tinynovo.errors import InputError
 from tinynovo.ions import (
     LOSSES,
+    OF_B,
+    OF_PHOSPHO,
     B,
     Floats,
     Ints,
@@ -52,8 +54,8 @@ def theoretical_peaks(precursors: Precursors) -> PeakList:
 
     b, y and a ions of charge 1 to 3 (at most the precursor's), with losses of water, ammonia and,
     for phosphopeptides, phosphoric acid; the precursor with two water or ammonia losses and
-    after losing a TMT reporter; two isotopes of all these; fragments of the middle, with
-    and without carbon monoxide; immonium and reporter ions.
+    after losing a TMT reporter; two isotopes of all these; fragments of the middle, and
+    without carbon monoxide, water or ammonia; immonium and reporter ions.
     """
     count, slots = precursors.ids.shape
     phospho = np.array(["Phospho" in p for p in precursors.labels])
@@ -64,7 +66,8 @@ def theoretical_peaks(precursors: Precursors) -> PeakList:
     row, series, ordinal, charge, loss = (axis.ravel() for axis in grid)
     keep = ordinal < precursors.length[row]
     keep &= charge <= precursors.charge[row]
-    keep &= (loss <= 2) | (loss == 7) & (series == B) | (loss != 7) & phospho[row]
+    keep &= (series == B) | ~np.isin(loss, OF_B)
+    keep &= phospho[row] | ~np.isin(loss, OF_PHOSPHO)
     fragments = Ions(row, series, ordinal, charge, loss, np.ones(row.size)).select(keep)
     mz = mz_of(fragments.mass(precursors), fragments.charge)
     main = [PeakList(fragments.row, mz, fragments.intensity), *_whole(precursors)]
@@ -74,9 +77,8 @@ def theoretical_peaks(precursors: Precursors) -> PeakList:
              for i in (1, 2)]  # fmt: skip
     inner = inner_fragments(precursors)
     middle = inner_mz(precursors, *inner)
-    lost = [
-        PeakList(inner[0], middle - less, np.ones(middle.size)) for less in (0, CARBON_MONOXIDE)
-    ]
+    less = (0.0, CARBON_MONOXIDE, WATER, AMMONIA)
+    lost = [PeakList(inner[0], middle - each, np.ones(middle.size)) for each in less]
     return PeakList.join([ions, *later, *lost, PeakList(*markers(precursors))])
 
 

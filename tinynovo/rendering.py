@@ -1,8 +1,7 @@
 """Rendering: fragment ions with intensities become spectra.
 
-Knows the satellites that ions come with (isotopes, neutral losses, a-ions, immonium ions, fragments
-of the middle, precursor remnant, reporter ions) and the errors of an instrument. Does not know
-where peptides and intensities come from, nor torch.
+Knows which satellites ions are given, immonium and reporter ions, and the errors of an instrument.
+Does not know how intense satellites are, where peptides and intensities come from, nor torch.
 """
 
 from __future__ import annotations
@@ -13,33 +12,18 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from tinynovo.ions import (
-    A_ION,
-    AMMONIA_LOSS,
-    NO_LOSS,
-    NO_TOKEN,
-    PHOSPHO_LOSS,
-    PRECURSOR,
-    RENDERED_LENGTHS,
-    TOKEN_IDS,
-    WATER_LOSS,
-    B,
     Floats,
     Ints,
     Ions,
     PeakList,
     Precursors,
-    Y,
-    inner_fragments,
-    inner_mz,
     markers,
     mz_of,
     tmt_complements,
 )
-from tinynovo.masses import CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, residue_table
+from tinynovo.masses import ISOTOPE_SPACING, PROTON, residue_table
+from tinynovo.satellites import a_ions, isotopes, lognormal, losses, middle, remnants
 from tinynovo.spectrum import Spectrum
-
-_AVERAGINE = 5.5e-4
-"""First isotope over monoisotopic peak, per Da: averagine (Senko 1995), near-linear."""
 
 
 class SimulationOptions(BaseModel):
@@ -128,107 +112,8 @@ class SimulationOptions(BaseModel):
         return cls(**zero, doubly_charged=False, max_mz=1e5, max_peaks=1000)
 
 
-def _lognormal(rng: np.random.Generator, count: int, sigma: float) -> Floats:
-    return np.exp(rng.normal(0.0, sigma, count)) if sigma else np.ones(count)
-
-
-_COUNTED = {
-    WATER_LOSS: ("S", "T", "E", "D"),
-    AMMONIA_LOSS: ("K", "R", "N", "Q"),
-    PHOSPHO_LOSS: ("S[Phospho]", "T[Phospho]"),
-}
-_SHARE = {WATER_LOSS: (0.25, 0.03), AMMONIA_LOSS: (0.17, 0.03), PHOSPHO_LOSS: (0.6, 0.6)}
-"""Loss code: median share of the parent's intensity for b and y ions that can lose it (HCD)."""
-
-_A_SHARE = np.array([0.0, 0.3, 0.8, 0.03, 0.1])
-"""Median intensity of the a-ion over its b-ion, by residues held (the last: 4 and more)."""
-
-_REMNANT_SHARE = {NO_LOSS: 0.03, WATER_LOSS: 0.01, AMMONIA_LOSS: 0.008}
-"""Loss code: median intensity of what is left of the precursor; widely spread."""
-
-_INNER = np.array([0.0112, 0.0076, 0.0052, 0.0036, 0.0031, 0.0024])
-"""Median intensity of a b ion of the middle by `RENDERED_LENGTHS`, where its end gives no b ion."""
-
-_INNER_A = np.array([0.5, 0.05, 0.13, 0.12, 0.11, 0.1])
-"""Median intensity of the a ion beside it."""
-
 _COMPLEMENT_SHARE = 0.01
 """Median intensity of what a TMT precursor leaves beside each reporter."""
-
-
-def _satellites(
-    ions: Ions, precursors: Precursors, options: SimulationOptions, rng: np.random.Generator
-) -> list[Ions]:
-    """a-ions, and losses of the peptides whose ions are annotated without any."""
-    annotated = np.zeros(len(precursors), bool)
-    annotated[ions.row[ions.loss > 0]] = True
-    whole = (ions.loss == NO_LOSS) & (ions.series != PRECURSOR)
-    parts = []
-    cut = precursors.cut(ions.row, ions.series, ions.ordinal)
-    for loss, losers in _COUNTED.items():
-        if not options.losses:
-            break
-        weights = np.isin(np.arange(NO_TOKEN + 1), [TOKEN_IDS[token] for token in losers])
-        counts = precursors.counts(weights.astype(np.int64))
-        held = counts[ions.row, cut]
-        held = np.where(ions.series == Y, counts[ions.row, -1] - held, held)
-        keep = whole & (held > 0) & ~annotated[ions.row]
-        share = np.where(ions.series == Y, _SHARE[loss][1], _SHARE[loss][0])
-        factor = options.losses * share * _lognormal(rng, ions.row.size, 1.1)
-        parts.append(ions.changed(keep, loss, ions.intensity * factor))
-    if options.a_ions:
-        keep = whole & (ions.series == B) & (ions.charge == 1)
-        share = _A_SHARE[np.minimum(ions.ordinal, 4)] * _lognormal(rng, ions.row.size, 0.9)
-        parts.append(ions.changed(keep, A_ION, ions.intensity * options.a_ions * share))
-    return parts
-
-
-def _remnants(precursors: Precursors, options: SimulationOptions, rng: np.random.Generator) -> Ions:
-    """What is left of the precursor, whole or without water or ammonia."""
-    count = len(precursors)
-    losses = np.repeat(list(_REMNANT_SHARE), count)
-    share = np.repeat(list(_REMNANT_SHARE.values()), count) * options.precursor
-    row = np.tile(np.arange(count), len(_REMNANT_SHARE))
-    series = np.full(row.size, PRECURSOR)
-    intensity = share * _lognormal(rng, row.size, 1.8)
-    return Ions(row, series, np.zeros_like(row), precursors.charge[row], losses, intensity)
-
-
-def _middle(
-    ions: Ions, precursors: Precursors, options: SimulationOptions, rng: np.random.Generator
-) -> PeakList:
-    """Fragments that lost residues at both ends.
-
-    Stronger where their end yields a b ion, and four times as strong where they begin with
-    proline; medians and spread of label-free Orbitrap HCD spectra.
-    """
-    row, begin, length = inner_fragments(precursors)
-    kind = length - RENDERED_LENGTHS[0]
-    strongest = np.zeros(precursors.ids.shape)
-    is_b = (ions.series == B) & (ions.loss == NO_LOSS)
-    cut = precursors.cut(ions.row, ions.series, ions.ordinal)
-    np.maximum.at(strongest, (ions.row[is_b], cut[is_b]), ions.intensity[is_b])
-    ending = strongest[row, begin + length]
-    energy = _lognormal(rng, len(precursors), 0.8)[row]
-    b = options.inner * energy * _INNER[kind] * _lognormal(rng, row.size, 1.2)
-    b *= 0.7 * (1 + 4 * ending / (ending + 0.06))
-    b *= np.where(precursors.ids[row, begin] == TOKEN_IDS["P"], 4.0, 1.0)
-    a = b * _INNER_A[kind] * _lognormal(rng, row.size, 0.9)
-    mz = inner_mz(precursors, row, begin, length)
-    return PeakList.join([PeakList(row, mz, b), PeakList(row, mz - CARBON_MONOXIDE, a)])
-
-
-def _isotopes(
-    ions: Ions, mass: Ints, mz: Floats, count: int, options: SimulationOptions,
-    rng: np.random.Generator,
-) -> list[PeakList]:  # fmt: skip
-    """First and second isotopes, as far as the isolation window let them through."""
-    passed = options.isotopes * rng.uniform(0.45, 1.0, count)[ions.row]
-    ratio = mass * 1e-6 * _AVERAGINE * passed
-    step = ISOTOPE_SPACING / ions.charge
-    first = PeakList(ions.row, mz + step, ions.intensity * ratio)
-    second = PeakList(ions.row, mz + 2 * step, ions.intensity * ratio**2 / 2)
-    return [first, second]
 
 
 def ion_peaks(
@@ -236,29 +121,36 @@ def ion_peaks(
 ) -> PeakList:
     """Peaks of ions and all their satellites, at exact m/z."""
     kept = ions.select(rng.random(ions.row.size) >= options.dropout)
-    jittered = kept.intensity * _lognormal(rng, kept.row.size, options.jitter)
+    jittered = kept.intensity * lognormal(rng, kept.row.size, options.jitter)
     kept = Ions(kept.row, kept.series, kept.ordinal, kept.charge, kept.loss, jittered)
-    parts = [kept, *_satellites(kept, precursors, options, rng)]
+    parts = [kept]
+    if options.losses:
+        parts += losses(kept, precursors, options.losses, rng)
+    if options.a_ions:
+        parts += a_ions(kept, precursors, options.a_ions, rng)
     if options.precursor:
-        parts.append(_remnants(precursors, options, rng))
+        parts.append(remnants(precursors, options.precursor, rng))
     every = Ions.join(parts)
     mass = every.mass(precursors)
     mz = mz_of(mass, every.charge) - PROTON * options.neutral
-    peaks = [PeakList(every.row, mz, every.intensity)]
-    if options.isotopes:
-        peaks += _isotopes(every, mass, mz, len(precursors), options, rng)
+    peaks, charge = PeakList(every.row, mz, every.intensity), every.charge
     if options.inner:
-        peaks.append(_middle(kept, precursors, options, rng))
+        inner = middle(kept, precursors, options.inner, options.losses, rng)
+        peaks = PeakList.join([peaks, inner])
+        charge = np.concatenate([charge, np.ones_like(inner.row)])
+    found = [peaks]
+    if options.isotopes:
+        found += isotopes(peaks, charge, len(precursors), options.isotopes, rng)
     if options.precursor:
         row, mz = tmt_complements(precursors)
-        left = options.precursor * _COMPLEMENT_SHARE * _lognormal(rng, row.size, 1.2)
-        peaks.append(PeakList(row, mz, left))
+        left = options.precursor * _COMPLEMENT_SHARE * lognormal(rng, row.size, 1.2)
+        found.append(PeakList(row, mz, left))
     if options.immonium:
         row, mz, typical = markers(precursors)
-        energy = _lognormal(rng, len(precursors), 0.9)[row]
-        intensity = options.immonium * typical * energy * _lognormal(rng, row.size, 0.6)
-        peaks.append(PeakList(row, mz, intensity))
-    return PeakList.join(peaks)
+        energy = lognormal(rng, len(precursors), 0.9)[row]
+        intensity = options.immonium * typical * energy * lognormal(rng, row.size, 0.6)
+        found.append(PeakList(row, mz, intensity))
+    return PeakList.join(found)
 
 
 def record(
