@@ -17,7 +17,7 @@ from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, peak_batch, token_ids
 
 EVIDENCE = EvidenceOptions(hidden=16, embedding=4)
-SHAPE = ModelOptions(width=32, blocks=1, heads=2, expectation_blocks=1)
+SHAPE = ModelOptions(width=32, blocks=1, heads=2, expectation_blocks=1, expectation_width=32)
 KEEP_ALL = Preprocessing(min_peaks=1)
 
 

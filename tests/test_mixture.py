@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from handmade import KEEP_ALL, ladder
 from pydantic import ValidationError
 
+from tinynovo import mixture
 from tinynovo.corpus import Corpus
 from tinynovo.errors import InputError
 from tinynovo.labelled import write_labelled
@@ -191,6 +194,33 @@ def test_ingredients_that_mean_nothing_are_refused(wrong: dict[str, object]):
 def test_a_mixture_of_nothing_is_refused():
     with pytest.raises(ValidationError):
         MixtureOptions(ingredients=[])
+
+
+def test_processes_build_what_one_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mixture, "_PART", 3)
+    ions = {"series": [0, 1], "ordinal": [1, 2], "ion_charge": [1, 1], "loss": [0, 0]}
+    peptides = [f"GASPVT{last}{first}K" for last in "LNDEQ" for first in "AVF"]
+    rows = [
+        {"proforma": p, "precursor_charge": 2, **ions, "intensity": [99, 255]} for p in peptides
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "ions.parquet")
+    options = MixtureOptions(
+        ingredients=[
+            Ingredient(kind="ions", path=tmp_path / "ions.parquet", limit=12),
+            Ingredient(kind="random", limit=5),
+        ],
+        simulation=SHORT,
+    )
+    told: list[str] = []
+    alone = mix(options, KEEP_ALL, tmp_path / "a", seed=1, tell=told.append)
+    assert [line.split(",")[0] for line in told] == [
+        "ions.parquet (ions): 12 spectra",
+        "random peptides (random): 5 spectra",
+    ]
+    shared = mix(options, KEEP_ALL, tmp_path / "b", seed=1, workers=2)
+    assert len(set(sequences(alone)[:12])) == 12
+    for name, values in vars(alone.corpus).items():
+        np.testing.assert_array_equal(values, getattr(shared.corpus, name))
 
 
 def test_held_out_peptides_are_not_among_those_trained_on(tmp_path: Path):

@@ -77,8 +77,9 @@ def options(request: pytest.FixtureRequest, cache: Path, scorer: Path, tmp_path:
             "model": SHAPE,
             "recursion": RecursionOptions(latent_updates=1, supervision_steps=2),
             "drafts": DraftOptions(
-                count=512, beam=BeamOptions(n_beams=1, candidates=2, max_slots=9), workers=1
+                count=512, beam=BeamOptions(n_beams=1, candidates=2, max_slots=9)
             ),
+            "workers": 1,
             "optimizer": OptimizerOptions(warmup=2),
             "save_every": 2,
             "log_every": 1,
@@ -167,9 +168,10 @@ def test_only_its_own_stage_is_trained(options: Options, scorer: Path):
 def test_a_run_that_was_killed_continues_to_the_same_result(
     options: Options, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    whole = options(output=tmp_path / "whole")
+    shape = SHAPE.model_copy(update={"dropout": 0.2})
+    whole = options(output=tmp_path / "whole", model=shape)
     train(whole, resume=False)
-    broken = options(output=tmp_path / "broken")
+    broken = options(output=tmp_path / "broken", model=shape)
     for number, step in enumerate((1, 4, 5)):
         killed_at(step, monkeypatch, broken, resume=number > 0)
     train(broken, resume=True)
@@ -221,7 +223,7 @@ def test_a_run_cannot_be_continued_with_another_network(
 ):
     chosen = options()
     killed_at(3, monkeypatch, chosen)
-    wider = {"model": SHAPE.model_copy(update={"width": 64})}
+    wider = {"model": SHAPE.model_copy(update={"width": 64, "expectation_width": 64})}
     if chosen.stage == "scorer":
         wider = {"evidence": EVIDENCE.model_copy(update={"hidden": 24})}
     with pytest.raises(InputError, match="another network") as caught:
@@ -300,6 +302,18 @@ def test_an_expectation_from_a_checkpoint_stays_as_it_is(options: Options, score
     own = [n for n in after if n.startswith("expectation.")]
     assert own
     assert all(torch.equal(after[n], before[n]) for n in own)
+
+
+@pytest.mark.parametrize("options", ["expectation", "loop"], indirect=True)
+def test_only_what_is_trained_forgets(options: Options, scorer: Path, tmp_path: Path):
+    losses = []
+    for dropout in (0.0, 0.5):
+        shape = SHAPE.model_copy(update={"dropout": dropout, "encoder_blocks": 0})
+        given = {"model": shape, "output": tmp_path / str(dropout), "steps": 1}
+        chosen = options(**given, expectation=None if options().stage == "expectation" else scorer)
+        train(chosen, resume=False)
+        losses.append(lines(chosen.output)[0]["loss"])
+    assert (losses[0] == losses[1]) == (options().stage == "loop")
 
 
 @pytest.mark.parametrize("options", ["loop"], indirect=True)

@@ -41,7 +41,6 @@ class DraftOptions(BaseModel):
         32_768, ge=512, multiple_of=512, description="spectra, drawn from the mixture"
     )
     beam: BeamOptions = BeamOptions(n_beams=5, candidates=8, max_slots=41)
-    workers: int = Field(2, ge=1, description="processes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +72,8 @@ class DraftPlan:
     seed : int
     noise_ppm : float
         Standard deviation of the noise on precursor masses.
+    workers : int
+        Processes.
     """
 
     mixture: Mixture
@@ -81,6 +82,7 @@ class DraftPlan:
     cache: Path
     seed: int
     noise_ppm: float
+    workers: int
 
     @property
     def folder(self) -> Path:
@@ -102,8 +104,8 @@ class DraftPlan:
         folder.mkdir(parents=True, exist_ok=True)
         shards = range(self.options.count // _SHARD)
         todo = [shard for shard in shards if not _file(folder, shard).is_file()]
-        workers, context = self.options.workers, get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _share, (self, scorer, folder)) as pool:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(self.workers, context, _share, (self, scorer, folder)) as pool:
             for done, _ in enumerate(pool.map(_shard, todo), len(shards) - len(todo) + 1):
                 yield done * _SHARD
 

@@ -202,7 +202,8 @@ class Expectation(nn.Module):
 
     def __init__(self, options: ModelOptions) -> None:
         super().__init__()
-        width = options.width
+        width = options.expectation_width
+        options = options.model_copy(update={"width": width})
         self.token = nn.Embedding(VOCABULARY, width)
         self.from_n = nn.Embedding(_MOST + 1, width)
         self.from_c = nn.Embedding(_MOST + 1, width)

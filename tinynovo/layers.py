@@ -39,6 +39,10 @@ class ModelOptions(BaseModel):
     expectation_blocks: int = Field(
         0, ge=0, description="blocks of the network that expects spectra; 0: nothing is expected"
     )
+    expectation_width: int = Field(128, ge=16, description="features of its vectors")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="features that encoders forget while they are trained"
+    )
     heads: int = Field(4, ge=1, description="attention heads")
     expansion: int = Field(2, ge=1, description="hidden features of SwiGLU, in widths")
     shortest_wavelength: float = Field(0.02, gt=0, description="of the mass encoding, Da")
@@ -65,8 +69,9 @@ class ModelOptions(BaseModel):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> ModelOptions:
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        for width in (self.width, self.expectation_width):
+            if width % self.heads:
+                raise ValueError(f"{self.heads} heads do not divide a width of {width}")
         return self
 
 
@@ -170,12 +175,13 @@ class EncoderBlock(nn.Module):
         self.attention = Attention(options.width, options.heads)
         self.gate = SwiGLU(options.width, options.expansion)
         self.norms = nn.ModuleList(Norm(options.width) for _ in range(2))
+        self.forget = nn.Dropout(options.dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """[B, P, D] to [B, P, D]."""
         normed = self.norms[0](x)
-        x = x + self.attention(normed, self.attention.keys(normed), mask)
-        out: Tensor = x + self.gate(self.norms[1](x))
+        x = x + self.forget(self.attention(normed, self.attention.keys(normed), mask))
+        out: Tensor = x + self.forget(self.gate(self.norms[1](x)))
         return out
 
 

@@ -7,9 +7,14 @@ know the network nor the optimizer.
 from __future__ import annotations
 
 import json
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -23,11 +28,14 @@ from tinynovo.noise import NoiseBank
 from tinynovo.peptide import Peptide
 from tinynovo.readers import read_spectra
 from tinynovo.rendering import SimulationOptions
-from tinynovo.simulation import IonTable, random_peptides, simulate
+from tinynovo.simulation import IonTable, ion_rows, random_peptides, simulate
 from tinynovo.spectrum import Preprocessing, Spectrum
 from tinynovo.transfer import remove_tags
 
 _AT_ONCE = 2000
+
+_PART = 25_000
+"""Annotated peptides are rendered in parts of about so many, of which processes take one each."""
 
 
 class Ingredient(BaseModel):
@@ -126,10 +134,12 @@ def mix(
     cache: Path,
     seed: int,
     tell: Callable[[str], None] = lambda _: None,
+    workers: int = 1,
 ) -> Mixture:
     """Build the corpora, or read them back from ``cache`` (one file an ingredient).
 
     ``tell`` is given a line on every corpus built: how many spectra, how many left out and why.
+    ``workers`` is the number of processes that build them; the corpora are the same with any.
 
     Raises
     ------
@@ -140,34 +150,107 @@ def mix(
     _claim(
         cache, {"mixture": made_of, "preprocessing": preprocessing.model_dump_json(), "seed": seed}
     )
-    exclude: frozenset[str] | None = None
-    bank: NoiseBank | None = None
-    corpora = []
-    for number, ingredient in enumerate(options.ingredients):
-        file = cache / f"corpus-{number}.safetensors"
-        if not file.is_file():
-            if exclude is None:
-                exclude = excluded_sequences(options.exclude)
-                bank = _noise_bank(options, exclude)
-            spectra = _spectra(ingredient, options, exclude, bank, seed + number)
-            packed, left_out = Corpus.pack(
-                islice(spectra, ingredient.limit),
-                preprocessing,
-                max_tokens=options.max_tokens,
-                exclude=exclude,
-            )
-            part = file.with_suffix(".part")
-            packed.save(part)
-            part.replace(file)
-            why = "".join(f", {count:,} left out: {reason}" for reason, count in left_out.items())
-            name = ingredient.path.name if ingredient.path else "random peptides"
-            tell(f"{name} ({ingredient.kind}): {len(packed):,} spectra{why}")
-        corpora.append(Corpus.load(file))
+    files = [cache / f"corpus-{number}.safetensors" for number in range(len(options.ingredients))]
+    missing = [number for number, file in enumerate(files) if not file.is_file()]
+    if missing:
+        exclude = excluded_sequences(options.exclude)
+        recipe = _Recipe(options, preprocessing, exclude, _noise_bank(options, exclude), seed)
+        with _shared(recipe, workers) as work:
+            parts = {number: recipe.parts(number) for number in missing}
+            packs = work([(n, slice(k, None, parts[n])) for n in missing for k in range(parts[n])])
+            for number in missing:
+                packed = list(islice(packs, parts[number]))
+                tell(_keep(files[number], options.ingredients[number], packed))
+    corpora = [Corpus.load(file) for file in files]
     weights = [
         np.full(len(corpus), ingredient.weight / len(corpus))
         for corpus, ingredient in zip(corpora, options.ingredients, strict=True)
     ]
     return Mixture(concatenate(corpora), np.cumsum(np.concatenate(weights)))
+
+
+def _keep(file: Path, ingredient: Ingredient, parts: list[tuple[Corpus, Counter[str]]]) -> str:
+    """Write the corpus of an ingredient, whole or not at all; what there is to say of it."""
+    corpus = concatenate([corpus for corpus, _ in parts])
+    left_out = sum((counts for _, counts in parts), Counter[str]())
+    part = file.with_suffix(".part")
+    corpus.save(part)
+    part.replace(file)
+    why = "".join(f", {count:,} left out: {reason}" for reason, count in left_out.items())
+    name = ingredient.path.name if ingredient.path else "random peptides"
+    return f"{name} ({ingredient.kind}): {len(corpus):,} spectra{why}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Recipe:
+    """What corpora are packed with: peptides that are left out, noise, seed."""
+
+    options: MixtureOptions
+    preprocessing: Preprocessing
+    exclude: frozenset[str]
+    bank: NoiseBank | None
+    seed: int
+
+    def parts(self, number: int) -> int:
+        """In how many parts an ingredient is packed."""
+        ingredient = self.options.ingredients[number]
+        if ingredient.kind != "ions" or ingredient.path is None:
+            return 1
+        rows = min(ion_rows(ingredient.path), ingredient.limit or sys.maxsize)
+        return max(1, rows // _PART)
+
+    def pack(self, number: int, some: slice) -> tuple[Corpus, Counter[str]]:
+        """Some of an ingredient, and how many of its spectra are left out, by reason."""
+        return Corpus.pack(
+            self._spectra(number, some),
+            self.preprocessing,
+            max_tokens=self.options.max_tokens,
+            exclude=self.exclude,
+        )
+
+    def _spectra(self, number: int, some: slice) -> Iterator[Spectrum]:
+        ingredient, seed = self.options.ingredients[number], self.seed + number
+        simulation, limit = self.options.simulation, ingredient.limit
+        if ingredient.kind == "random":
+            yield from islice(_random(simulation, np.random.default_rng(seed)), limit)
+            return
+        assert ingredient.path is not None
+        if ingredient.kind == "ions":
+            table = IonTable.load(ingredient.path, exclude=self.exclude)
+            order = np.random.default_rng(seed).permutation(len(table))[:limit][some]
+            rng = np.random.default_rng([seed, some.start])
+            for begin in range(0, len(order), _AT_ONCE):
+                yield from table.render(order[begin : begin + _AT_ONCE], simulation, rng, self.bank)
+        elif ingredient.kind == "untagged":
+            yield from islice(map(remove_tags, read_spectra(ingredient.path)), limit)
+        else:
+            yield from islice(read_spectra(ingredient.path), limit)
+
+
+_SHARED: list[_Recipe] = []
+
+
+def _share(recipe: _Recipe) -> None:
+    """Give a process what all of its parts need."""
+    _SHARED[:] = [recipe]
+
+
+Place = tuple[int, slice]
+Packed = Iterator[tuple[Corpus, Counter[str]]]
+
+
+def _pack(place: Place) -> tuple[Corpus, Counter[str]]:
+    return _SHARED[0].pack(*place)
+
+
+@contextmanager
+def _shared(recipe: _Recipe, workers: int) -> Iterator[Callable[[Sequence[Place]], Packed]]:
+    """What packs parts of ingredients, in their order: here, or in as many processes."""
+    if workers == 1:
+        yield lambda places: (recipe.pack(*place) for place in places)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn"), _share, (recipe,)) as pool:
+        yield lambda places: iter(pool.map(_pack, places))
 
 
 def held_out(
@@ -200,29 +283,6 @@ def _noise_bank(options: MixtureOptions, exclude: frozenset[str]) -> NoiseBank |
 
 def _labelled(file: Path, exclude: frozenset[str]) -> Iterator[Spectrum]:
     return (s for s in read_spectra(file) if Peptide.parse(s.peptide).sequence not in exclude)
-
-
-def _spectra(
-    ingredient: Ingredient,
-    options: MixtureOptions,
-    exclude: frozenset[str],
-    bank: NoiseBank | None,
-    seed: int,
-) -> Iterator[Spectrum]:
-    rng = np.random.default_rng(seed)
-    if ingredient.kind == "random":
-        yield from _random(options.simulation, rng)
-        return
-    assert ingredient.path is not None
-    if ingredient.kind == "ions":
-        table = IonTable.load(ingredient.path, exclude=exclude)
-        order = rng.permutation(len(table))
-        for begin in range(0, len(table), _AT_ONCE):
-            yield from table.render(order[begin : begin + _AT_ONCE], options.simulation, rng, bank)
-    elif ingredient.kind == "untagged":
-        yield from map(remove_tags, read_spectra(ingredient.path))
-    else:
-        yield from read_spectra(ingredient.path)
 
 
 def _random(simulation: SimulationOptions, rng: np.random.Generator) -> Iterator[Spectrum]:

@@ -6,7 +6,8 @@ are. Does not know how ions become peaks (rendering), nor torch.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,6 +174,20 @@ def _spectra(
     return record(precursors, peaks, drawn, floor, options, rng, first)
 
 
+@contextmanager
+def _ion_file(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise InputError(f"no table of annotated ions: {error}", file=path) from error
+
+
+def ion_rows(path: Path) -> int:
+    """Peptides in a Parquet file of annotated ions, or `InputError`."""
+    with _ion_file(path):
+        return int(pq.read_metadata(path).num_rows)
+
+
 @dataclass(frozen=True, eq=False)
 class IonTable:
     """Peptides with annotated fragment intensities.
@@ -217,10 +232,8 @@ class IonTable:
         InputError
             When the file is not such a table or nothing is left of it.
         """
-        try:
+        with _ion_file(path):
             table = pq.read_table(path, columns=["proforma", "precursor_charge", *_COLUMNS])
-        except (OSError, ValueError) as error:
-            raise InputError(f"no table of annotated ions: {error}", file=path) from error
         peptides = [Peptide.parse(text) for text in table["proforma"].to_pylist()]
         kept = np.array([peptide.sequence not in exclude for peptide in peptides], bool)
         if not kept.any():

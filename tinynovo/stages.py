@@ -118,6 +118,7 @@ class TrainingOptions(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda or mps")
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     threads: int = Field(1, ge=1, description="of torch on the CPU")
+    workers: int = Field(2, ge=1, description="processes that pack corpora and draft")
     log: LogOptions = LogOptions()
 
 
@@ -147,6 +148,8 @@ class Stage:
         self.mixture = mixture
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(self.trains(name))
+        for part in model.children():
+            part.train(any(parameter.requires_grad for parameter in part.parameters()))
         self.objective = self.aim(model)
         self.gather(tell)
 
@@ -251,14 +254,8 @@ class LoopStage(Stage):
         options = self.options
         if options.scorer is None:
             raise InputError("the loop needs a trained scorer", remedy="set scorer")
-        plan = DraftPlan(
-            self.mixture,
-            options.scorer,
-            options.drafts,
-            options.cache,
-            options.data_seed,
-            options.precursor_ppm,
-        )
+        made_with = (options.drafts, options.cache, options.data_seed, options.precursor_ppm)
+        plan = DraftPlan(self.mixture, options.scorer, *made_with, options.workers)
         for done in plan.make():
             tell(f"drafts: {done} of {options.drafts.count}")
         self.drafts = plan.read()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
@@ -37,6 +39,12 @@ from tinynovo.stages import STAGES, Stage, TrainingOptions
 from tinynovo.tokens import PeakBatch
 
 STATE = "tinynovo-training-1"
+
+Given = list[PeakBatch | Tensor]
+"""What the objective is given."""
+
+_AHEAD = 2
+"""Batches that wait."""
 
 _POOL = 32
 """Batches drawn together and sorted by length, so that little is padded."""
@@ -100,6 +108,7 @@ class _Run:
             )
         find_device(options.device)
         torch.set_num_threads(options.threads)
+        torch.backends.cuda.matmul.allow_tf32 = True
         self.fabric = _fabric(options)
         self.first = self.fabric.is_global_zero
         self.console.quiet = not self.first
@@ -118,9 +127,8 @@ class _Run:
 
     def _stage(self) -> Stage:
         options, tell = self.options, self.console.print
-        mixture = mix(
-            options.mixture, options.preprocessing, options.cache, options.data_seed, tell=tell
-        )
+        data = (options.mixture, options.preprocessing, options.cache, options.data_seed)
+        mixture = mix(*data, tell=tell, workers=options.workers)
         return STAGES[options.stage](options, mixture, self.model, tell)
 
     def _logbook(self) -> Logbook | None:
@@ -184,11 +192,10 @@ class _Run:
         options = self.options
         if self.first:
             (options.output / OPTIONS).write_text(options.model_dump_json(indent=1), "utf-8")
-        batches = self._batches()
         begin = time.monotonic()
-        total = options.steps - self.step
-        for rows in track(batches, "training", total, console=self.console, disable=not self.first):
-            figures = self._train_step(rows)
+        total, given = options.steps - self.step, self._given()
+        for batch in track(given, "training", total, console=self.console, disable=not self.first):
+            figures = self._train_step(batch)
             if self.step % options.log_every == 0:
                 told = averages(figures, self.fabric.device)
                 self._write({**told, "seconds": time.monotonic() - begin})
@@ -212,14 +219,29 @@ class _Run:
             first = pool * _POOL
             yield from batches[max(0, self.step - first) : options.steps - first]
 
-    def _train_step(self, rows: NDArray[np.int64]) -> Figures:
+    def _given(self) -> Iterator[Given]:
+        """Batches from the present step on: each is made while the one before is learned from."""
+        made = deque[Future[Given]]()
+        with ThreadPoolExecutor(1) as pool:
+            for step, rows in enumerate(self._batches(), self.step):
+                made.append(pool.submit(self._make, step, rows))
+                if len(made) > _AHEAD:
+                    yield made.popleft().result()
+            while made:
+                yield made.popleft().result()
+
+    def _make(self, step: int, rows: NDArray[np.int64]) -> Given:
+        """What this process is given of the samples of a step."""
+        rng = np.random.default_rng([self.options.seed, 1 << 20, step])
+        return [self._own(part) for part in self.stage.batch(rows, rng)]
+
+    def _train_step(self, given: Given) -> Figures:
         options = self.options
         rate = self._rate()
         for group in self.adam.param_groups:
             group["lr"] = rate
-        rng = np.random.default_rng([options.seed, 1 << 20, self.step])
-        given = (self._own(part) for part in self.stage.batch(rows, rng))
         device, mixed = self.fabric.device, options.precision == "bf16-mixed"
+        torch.manual_seed((options.seed << 32) + self.step)  # of what is forgotten
         with _attention(device):
             with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
                 loss, figures = self.objective(*given)
