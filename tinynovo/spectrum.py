@@ -82,7 +82,7 @@ class Preprocessing(BaseModel):
     max_mz: float = Field(2500.0, gt=0, le=4000)
     min_intensity: float = Field(0.0, ge=0, lt=1, description="relative to the base peak")
     remove_precursor_tol: float = Field(0.0, ge=0, description="Th around the precursor; 0: keep")
-    max_peaks: int = Field(150, ge=1)
+    max_peaks: int = Field(250, ge=1)
     min_peaks: int = Field(5, ge=1)
     max_charge: int = Field(8, ge=1)
 
