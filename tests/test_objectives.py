@@ -135,12 +135,16 @@ def test_all_answers_are_judged_where_none_is_left_out():
     assert "step0_halt_loss" not in apart
 
 
-def test_what_ranks_learns_which_draft_is_right_and_nothing_else_moves():
+@pytest.mark.parametrize("taught", [{"ranker"}, {"ranker", "expectation"}])
+def test_what_ranks_learns_which_draft_is_right_and_nothing_else_moves(taught: set[str]):
     model, batch, target = network(), batch_of(*PEPTIDES), targets(*PEPTIDES)
     wrong = target.clone()
     wrong[:, :2] = target[:, :2].flip(-1)
     drafts = torch.stack([wrong, target, target.flip(-1), torch.zeros_like(target)], 1)
-    objective = RankObjective(model)
+    for name, part in model.named_children():
+        part.requires_grad_(name in taught)
+    objective = RankObjective(model, LossOptions())
+    before = objective(batch, target, drafts)[1]
     adam = torch.optim.Adam(model.parameters(), 0.01)
     for _ in range(60):
         loss, figures = objective(batch, target, drafts)
@@ -148,9 +152,12 @@ def test_what_ranks_learns_which_draft_is_right_and_nothing_else_moves():
         loss.backward()
         adam.step()
     learned = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None}
-    assert learned == {"ranker"}
-    assert loss.item() < 0.1
+    assert learned == taught
     assert figures["first"] == 1.0
+    if "expectation" in taught:
+        assert figures["nats"] < before["nats"] / 2
+    else:
+        assert loss.item() < 0.1
 
 
 def test_figures_of_a_hand_made_step():

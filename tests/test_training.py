@@ -304,6 +304,18 @@ def test_an_expectation_from_a_checkpoint_stays_as_it_is(options: Options, score
     assert all(torch.equal(after[n], before[n]) for n in own)
 
 
+@pytest.mark.parametrize("options", ["rank"], indirect=True)
+@pytest.mark.parametrize("given", [True, False])
+def test_the_order_of_drafts_teaches_an_expectation_of_its_own(
+    options: Options, scorer: Path, given: bool
+):
+    chosen = options(loop=scorer, expectation=scorer if given else None)
+    before, after = load_file(scorer), load_file(train(chosen, resume=False))
+    changed = {n.partition(".")[0] for n in after if not torch.equal(after[n], before[n])}
+    assert changed == ({"ranker"} if given else {"ranker", "expectation"})
+    assert ("nats" in lines(chosen.output)[0]) is not given
+
+
 @pytest.mark.parametrize("options", ["expectation", "loop"], indirect=True)
 def test_only_what_is_trained_forgets(options: Options, scorer: Path, tmp_path: Path):
     losses = []

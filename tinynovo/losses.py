@@ -26,6 +26,9 @@ class LossOptions(BaseModel):
 
     halt: float = Field(1.0, ge=0, description="is the whole answer right")
     ranking: float = Field(1.0, ge=0, description="is the right answer of a spectrum the surest")
+    expectation: float = Field(
+        1.0, ge=0, description="ions of true peptides, where the order of drafts teaches them"
+    )
     residue: float = Field(0.5, ge=0, description="is each residue right")
     spectrum: float = Field(0.1, ge=0, description="probability on residues whose ions are there")
     precursor: float = Field(0.01, ge=0, description="expected mass against the precursor")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from tinynovo.evidence import PeakTable, look_up
+from tinynovo.expectation import Expectation
 from tinynovo.explained import explained_peaks, inner_ions
 from tinynovo.feedback import MOST_SLOTS, Evidence
 from tinynovo.losses import (
@@ -102,22 +103,26 @@ class ExpectationObjective(nn.Module):
 
     def forward(self, batch: PeakBatch, target: Tensor) -> tuple[Tensor, Figures]:
         """Loss of spectra and their answers int64 [B, S]: nats an ion, and one of the middle."""
-        with torch.no_grad():
-            table = PeakTable(batch, self.evidence)
-            row = torch.arange(target.shape[0], device=target.device)
-            left, _ = anchors(target, batch.residue_mass)
-            spectrum = row.repeat_interleave(target.shape[1])
-            found = look_up(table, spectrum, left.flatten(), self.evidence)
-            inner = inner_ions(table, row, target, explained_peaks(table, row, found))
-        expected = self.expectation(table, row, target, found, inner)
-        seen = expected.asked & (expected.intensity > 0)
-        loss = -mean(expected.each, expected.asked)
-        middle = -mean(expected.inner_each, expected.inner_asked)
-        return loss + middle, {
-            "nats": loss.item(),
-            "middle_nats": middle.item(),
-            "found": seen.sum().item() / max(1, int(expected.asked.sum())),
-        }
+        return true_nats(self.expectation, PeakTable(batch, self.evidence), target)
+
+
+def true_nats(expectation: Expectation, table: PeakTable, target: Tensor) -> tuple[Tensor, Figures]:
+    """Loss of an expectation of true answers int64 [B, S]: nats an ion, and one of the middle."""
+    with torch.no_grad():
+        row = torch.arange(target.shape[0], device=target.device)
+        left, _ = anchors(target, table.batch.residue_mass)
+        spectrum = row.repeat_interleave(target.shape[1])
+        found = look_up(table, spectrum, left.flatten(), table.options)
+        inner = inner_ions(table, row, target, explained_peaks(table, row, found))
+    expected = expectation(table, row, target, found, inner)
+    seen = expected.asked & (expected.intensity > 0)
+    loss = -mean(expected.each, expected.asked)
+    middle = -mean(expected.inner_each, expected.inner_asked)
+    return loss + middle, {
+        "nats": loss.item(),
+        "middle_nats": middle.item(),
+        "found": seen.sum().item() / max(1, int(expected.asked.sum())),
+    }
 
 
 class LoopObjective(nn.Module):
@@ -217,23 +222,35 @@ class LoopObjective(nn.Module):
 
 
 class RankObjective(nn.Module):
-    """The order of drafts alone, from what is known of each as a whole."""
+    """The order of drafts, from what is known of each as a whole.
 
-    def __init__(self, model: Tinynovo) -> None:
+    Where the expectation learns, it is also held to what true peptides give.
+    """
+
+    def __init__(self, model: Tinynovo, losses: LossOptions) -> None:
         super().__init__()
         self.model = model
+        self.nats = losses.expectation
+        expectation = model.expectation
+        self.learns = expectation is not None and any(
+            parameter.requires_grad for parameter in expectation.parameters()
+        )
 
     def forward(self, batch: PeakBatch, target: Tensor, answers: Tensor) -> tuple[Tensor, Figures]:
         """Loss of spectra, their answers int64 [B, S], and drafts int64 [B, A, S]."""
-        with torch.no_grad():
-            memory = self.model.remember(batch)
+        memory = self.model.remember(batch)
+        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
             evidence = self.model.evidence(answers.flatten(0, 1), memory, judged=True)
         rank = self.model.rank(evidence).view(answers.shape[:2])
         right = same_mass(answers, target[:, None].expand_as(answers)).all(-1)
         asked = (answers != PAD).any(-1)
         best = rank.masked_fill(~asked, -torch.inf).argmax(1, keepdim=True)
         first = (right & asked).gather(1, best).float().mean().item()
-        return ranking_loss(rank, right, asked), {"first": first}
+        loss, figures = ranking_loss(rank, right, asked), {"first": first}
+        if self.learns and self.model.expectation:
+            nats, told = true_nats(self.model.expectation, memory.table, target)
+            loss, figures = loss + self.nats * nats, figures | told
+        return loss, figures
 
 
 def mass_error(answer: Tensor, mass: Tensor) -> Tensor:

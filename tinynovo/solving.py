@@ -160,6 +160,8 @@ class Solver:
     ) -> Iterator[tuple[int, Answer]]:
         """Answers of any number of hypotheses, those of similar mass together.
 
+        The heaviest, which take longest, come first: threads then end at much the same time.
+
         Parameters
         ----------
         hypotheses : sequence of Hypothesis
@@ -171,7 +173,7 @@ class Solver:
         (int, Answer)
             `Hypothesis.spectrum` and an answer to it, in any order.
         """
-        ordered = sorted(hypotheses, key=lambda h: h.peaks.precursor_mass)
+        ordered = sorted(hypotheses, key=lambda h: -h.peaks.precursor_mass)
         size = self.options.predict_batch_size
         batches = [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]
         with self._workers() as work:

@@ -86,11 +86,10 @@ class TrainingOptions(BaseModel):
     cache: Path = Field(description="directory of packed corpora and drafts; runs may share it")
     scorer: Path | None = Field(
         None,
-        description="checkpoint that the scorer comes from, trained on in its own stage only; a "
-        "loop needs one",
+        description="checkpoint of the scorer, trained on in its own stage only; a loop needs one",
     )
     expectation: Path | None = Field(
-        None, description="checkpoint that the expectation comes from, trained on in its own stage"
+        None, description="checkpoint of the expectation, trained on in its own stage only"
     )
     loop: Path | None = Field(None, description="checkpoint that all the rest comes from")
     seed: int = Field(0, description="of the first weights and the batches")
@@ -262,8 +261,12 @@ class LoopStage(Stage):
 
     def trains(self, name: str) -> bool:
         """All but the scorer, and but the expectation where it comes from a checkpoint."""
-        given = self.options.expectation is not None and name.startswith("expectation.")
-        return not given and not name.startswith("scorer.")
+        kept = name.startswith(("scorer.", "expectation."))
+        return not kept or self.learns_to_expect(name)
+
+    def learns_to_expect(self, name: str) -> bool:
+        """Whether weights of this name are of an expectation that is trained."""
+        return name.startswith("expectation.") and self.options.expectation is None
 
     def draw(self, size: int, rng: np.random.Generator) -> tuple[Rows, Rows]:
         """Places among the drafts."""
@@ -299,11 +302,11 @@ class RankStage(LoopStage):
 
     def aim(self, model: Tinynovo) -> nn.Module:
         """The right draft first."""
-        return RankObjective(model)
+        return RankObjective(model, self.options.losses)
 
     def trains(self, name: str) -> bool:
-        """Only what ranks."""
-        return name.startswith("ranker.")
+        """What ranks, and the expectation unless it comes from a checkpoint."""
+        return name.startswith("ranker.") or self.learns_to_expect(name)
 
     def batch(self, drawn: Rows, rng: np.random.Generator) -> tuple[PeakBatch | Tensor, ...]:
         """Spectra, their answers and drafts of each."""

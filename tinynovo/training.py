@@ -303,12 +303,12 @@ class _Run:
         )
 
     def _past(self) -> list[str]:
-        """Earlier runs that the scorer and the loop come from."""
+        """Earlier runs that the scorer, the expectation and the loop come from."""
         found: dict[str, None] = {}
         options = self.options
         sources = {
             ("scorer", "whole"): options.scorer,
-            ("expectation", "whole"): options.expectation,
+            ("expectation", "whole"): options.expectation or options.loop,
             ("loop", "whole", "rank"): options.loop,
         }
         for stages, source in sources.items():
