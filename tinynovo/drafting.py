@@ -21,12 +21,13 @@ from safetensors.numpy import load_file, save_file
 from torch.nn.functional import pad
 
 from tinynovo import checkpoint
+from tinynovo.corpus import Corpus
 from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.mixture import Mixture
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import EvidenceScorer
-from tinynovo.tokens import PAD
+from tinynovo.tokens import PAD, token_masses
 
 _SHARD = 512
 _BATCH = 16
@@ -56,6 +57,18 @@ class Drafts:
 
     rows: NDArray[np.int64]
     tokens: NDArray[np.uint8]
+
+    def open(self, corpus: Corpus) -> Drafts:
+        """Those of spectra that have right drafts and wrong ones."""
+        masses, slots = token_masses().numpy(), self.tokens.shape[2]
+        truth = np.zeros((self.rows.size, slots), np.int64)
+        for place, row in enumerate(self.rows.tolist()):
+            answer = corpus.tokens[corpus.answers[row] : corpus.answers[row + 1]][:slots]
+            truth[place, : answer.size] = answer
+        right = (masses[self.tokens] == masses[truth][:, None]).all(2)
+        there = self.tokens[:, :, 0] != PAD
+        kept = right.any(1) & (there & ~right).any(1)
+        return Drafts(self.rows[kept], self.tokens[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn import functional
 
+from tinynovo.errors import InputError
 from tinynovo.evidence import PeakTable, look_up
 from tinynovo.expectation import Expectation
 from tinynovo.explained import explained_peaks, inner_ions
@@ -35,6 +37,11 @@ from tinynovo.model import Memory, Tinynovo
 from tinynovo.recursion import RecursionOptions, Step, Verdict, judge, solve
 from tinynovo.scorer import EvidenceScorer, anchors
 from tinynovo.tokens import PAD, PeakBatch, n_terminal_tokens, token_masses
+
+ROOM = (2, 13)
+"""Slots beyond the longest true answer of a batch, drawn anew each time: a fixed number would tell
+the network how long the answer is. Longer drafts are cut off.
+"""
 
 Figures = dict[str, float]
 
@@ -322,6 +329,15 @@ def _equal_mass(stretch: list[int], rng: np.random.Generator) -> list[int]:
     masses = token_masses().tolist()
     choices = _BY_MASS.get(round(sum(masses[token] for token in stretch) / 1e6), [stretch])
     return list(choices[int(rng.integers(len(choices)))])
+
+
+def padded(target: Tensor, slots: int | None, rng: np.random.Generator) -> Tensor:
+    """Answers int64 [B, S] with more slots, as many as asked for or by chance."""
+    room = int(rng.integers(*ROOM)) if slots is None else slots - target.shape[1]
+    if room < 0:
+        longest = target.shape[1]
+        raise InputError(f"starts.slots = {slots}: a training peptide has {longest} tokens")
+    return functional.pad(target, (0, room))
 
 
 def starts(

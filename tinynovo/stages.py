@@ -29,12 +29,14 @@ from tinynovo.losses import LossOptions
 from tinynovo.mixture import Mixture, MixtureOptions, held_out
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import (
+    ROOM,
     ExpectationObjective,
     Figures,
     LoopObjective,
     RankObjective,
     ScorerObjective,
     StartOptions,
+    padded,
     starts,
 )
 from tinynovo.options import SequencingOptions
@@ -46,11 +48,6 @@ from tinynovo.sequencing import Sequencer
 from tinynovo.spectrum import Preprocessing, Spectrum
 from tinynovo.tokens import PeakBatch
 from tinynovo.trials import try_loop
-
-_ROOM = (2, 13)
-"""Slots beyond the longest true answer of a batch, drawn anew each time: a fixed number would tell
-the network how long the answer is. Longer drafts are cut off.
-"""
 
 _TRIED = 16
 """Supervision steps of a trial: more than in training, to see where the loop goes."""
@@ -277,7 +274,7 @@ class LoopStage(Stage):
         """Spectra, their answers and several first answers of each."""
         batch, target = super().batch(self.drafts.rows[drawn], rng)
         assert isinstance(target, Tensor)
-        target = _padded(target, self.options.starts.slots, rng)
+        target = padded(target, self.options.starts.slots, rng)
         first = starts(target, self.drafts.tokens[drawn], self.options.starts, rng)
         return batch, target, first
 
@@ -292,13 +289,20 @@ class LoopStage(Stage):
                 options.recursion.model_copy(update={"supervision_steps": _TRIED}),
                 name=file.stem,
                 trained_steps=options.recursion.supervision_steps,
-                slots=int(corpus.lengths.max()) + _ROOM[0],
+                slots=int(corpus.lengths.max()) + ROOM[0],
                 drafted=True,
             )
 
 
 class RankStage(LoopStage):
-    """The order of drafts, where all else is trained."""
+    """The order of drafts, where all else is trained: of spectra that it decides about."""
+
+    def gather(self, tell: Callable[[str], None]) -> None:
+        """The drafts among which some are right and some are wrong; all where none is right."""
+        super().gather(tell)
+        some = self.drafts.open(self.mixture.corpus)
+        tell(f"drafts: right and wrong ones of {some.rows.size} spectra")
+        self.drafts = some if some.rows.size else self.drafts
 
     def aim(self, model: Tinynovo) -> nn.Module:
         """The right draft first."""
@@ -351,7 +355,7 @@ class WholeStage(Stage):
         """Spectra, their answers and an empty answer of each."""
         batch, target = super().batch(drawn, rng)
         assert isinstance(target, Tensor)
-        target = _padded(target, self.options.starts.slots, rng)
+        target = padded(target, self.options.starts.slots, rng)
         return batch, target, torch.zeros_like(target)[:, None]
 
     def trials(self, loaded: Checkpoint) -> Iterator[Trial]:
@@ -365,7 +369,7 @@ class WholeStage(Stage):
                 options.recursion.model_copy(update={"supervision_steps": max(_TRIED, steps)}),
                 name="random peptides",
                 trained_steps=steps,
-                slots=options.starts.slots or int(self.unseen.lengths.max()) + _ROOM[0],
+                slots=options.starts.slots or int(self.unseen.lengths.max()) + ROOM[0],
                 noise_ppm=options.precursor_ppm,
             )
 
@@ -377,15 +381,6 @@ STAGES: dict[str, type[Stage]] = {
     "rank": RankStage,
     "whole": WholeStage,
 }
-
-
-def _padded(target: Tensor, slots: int | None, rng: np.random.Generator) -> Tensor:
-    """Answers int64 [B, S] with more slots, as many as asked for or by chance."""
-    room = int(rng.integers(*_ROOM)) if slots is None else slots - target.shape[1]
-    if room < 0:
-        longest = target.shape[1]
-        raise InputError(f"starts.slots = {slots}: a training peptide has {longest} tokens")
-    return torch.nn.functional.pad(target, (0, room))
 
 
 def _validation(file: Path, options: TrainingOptions) -> Corpus:
