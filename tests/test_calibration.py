@@ -53,6 +53,7 @@ def test_the_facts_of_an_answer_among_its_rivals() -> None:
     assert fact(known, "length") == 7
     assert fact(known, "charge") == 2
     assert fact(known, "order") == 0.0
+    assert fact(facts(rivals[2], rivals), "opinion") == pytest.approx(np.log(2))
     assert fact(known, "seen") == 1.0
     assert fact(facts(rivals[2], rivals), "order") == pytest.approx(np.log(2) / 7)
     # Rivals worth three quarters agree with G and A, two with V and T, all with the others.
@@ -110,7 +111,10 @@ def test_too_few_answers_of_a_kind_are_refused(right: list[bool]) -> None:
         fit(known, [right] * 50)
 
 
-@given(st.lists(st.floats(-40, 40), min_size=6, max_size=6), st.floats(0.1, 5))
+@given(
+    st.lists(st.floats(-40, 40), min_size=len(PEPTIDE_FACTS), max_size=len(PEPTIDE_FACTS)),
+    st.floats(0.1, 5),
+)
 def test_scores_are_probabilities_that_rise_with_what_speaks_for_an_answer(row, step) -> None:
     weights = dict.fromkeys(PEPTIDE_FACTS, 0.1)
     calibration = Calibration(

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from tinynovo import __version__, checkpoint
-from tinynovo.calibration import Calibration, Logistic
+from tinynovo.calibration import PEPTIDE_FACTS, RESIDUE_FACTS, Calibration, Logistic
 from tinynovo.checkpoint import FORMAT, Checkpoint, Frozen, fingerprint
 from tinynovo.errors import InputError
 from tinynovo.evidence import EvidenceOptions
@@ -96,21 +96,25 @@ def test_the_scorer_comes_back_whatever_the_rest_is_like(saved: Path):
     assert "does not fit" in complaint(saved)
 
 
+def flat(intercept: float) -> Calibration:
+    """Every fact says as much."""
+    peptide, residue = (
+        Logistic(intercept=intercept, weights=dict.fromkeys(facts, 1.0))
+        for facts in (PEPTIDE_FACTS, RESIDUE_FACTS)
+    )
+    return Calibration(peptide=peptide, residue=residue)
+
+
 def test_settings_tell_checkpoints_apart_though_only_calibrations_differ(saved: Path):
     weights = Sequencer.load(saved, SequencingOptions(), "cpu").settings["weights"]
     assert weights == hashlib.sha256(saved.read_bytes()).hexdigest()[:12]
     other = saved.with_name("other.safetensors")
-    one = Logistic(intercept=0.5, weights={})
-    checkpoint.calibrated(saved, other, {"full": Calibration(peptide=one, residue=one)})
+    checkpoint.calibrated(saved, other, {"full": flat(0.5)})
     assert fingerprint(other) == fingerprint(saved)
     assert Sequencer.load(other, SequencingOptions(), "cpu").settings["weights"] != weights
 
 
 def test_a_calibration_joins_those_of_other_strategies(saved: Path):
-    def flat(intercept: float) -> Calibration:
-        every = Logistic(intercept=intercept, weights={"certainty": 1.0})
-        return Calibration(peptide=every, residue=every)
-
     other = saved.with_name("calibrated.safetensors")
     checkpoint.calibrated(saved, other, {"full": flat(0.0)})
     checkpoint.calibrated(other, other, {"full": flat(1.0), "draft": flat(2.0)})
@@ -119,6 +123,15 @@ def test_a_calibration_joins_those_of_other_strategies(saved: Path):
     assert before.frozen.calibration == {}
     for name, tensor in before.model.state_dict().items():
         assert torch.equal(found.model.state_dict()[name], tensor)
+
+
+def test_a_calibration_of_other_facts_does_not_fit(saved: Path):
+    few = Logistic(intercept=0.0, weights={"certainty": 1.0})
+    older = Calibration.model_construct(peptide=few, residue=few)
+    checkpoint.calibrated(saved, saved, {"full": older})
+    with pytest.raises(InputError, match="does not fit") as caught:
+        checkpoint.load(saved)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file(tmp_path: Path):

@@ -13,7 +13,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from tinynovo.annotation import annotate, blocks, support
 from tinynovo.errors import InputError
@@ -21,9 +21,10 @@ from tinynovo.masses import MICRO, residue_table
 from tinynovo.peptide import Peptide
 from tinynovo.spectrum import Peaks
 
-PEPTIDE_FACTS = ("certainty", "share", "order", "seen", "length", "charge")
+PEPTIDE_FACTS = ("certainty", "share", "order", "opinion", "seen", "length", "charge")
 """Of an answer: the judge's logit; the logit of its share among the rivals; its order a residue;
-the share of its bonds that are seen; residues; charge of the precursor."""
+the scorer's log-probability; the share of its bonds that are seen; residues; charge of the
+precursor."""
 
 RESIDUE_FACTS = ("certainty", "agreement", "support", "peptide")
 """Of a residue: the judge's logit; the logit of the share of the rivals that have a residue at the
@@ -117,6 +118,7 @@ def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
                 answer.certainty,
                 _logits(own),
                 answer.order / len(peptide),
+                answer.opinion,
                 seen,
                 len(peptide),
                 peaks.precursor_charge,
@@ -179,6 +181,13 @@ class Calibration(BaseModel):
 
     peptide: Logistic
     residue: Logistic
+
+    @model_validator(mode="after")
+    def _of_known_facts(self) -> Calibration:
+        for fitted, facts in ((self.peptide, PEPTIDE_FACTS), (self.residue, RESIDUE_FACTS)):
+            if tuple(fitted.weights) != facts:
+                raise ValueError(f"calibrated by {list(fitted.weights)}, not by {list(facts)}")
+        return self
 
     def scores(self, known: Facts) -> tuple[float, tuple[float, ...]]:
         """Probability that the peptide is right, and that each residue is."""
