@@ -153,6 +153,20 @@ def test_a_missing_charge_is_tried_at_the_default_ones():
     assert second.score == pytest.approx(told.score, abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("given", "device", "size"),
+    [(None, "cpu", 32), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
+)
+def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int) -> None:
+    assert SequencingOptions(predict_batch_size=given).together(device) == size
+
+
+def test_the_size_of_batches_is_among_the_settings() -> None:
+    tested = sequencer()
+    assert tested.settings["predict_batch_size"] == "32"
+    assert tested.window == 8 * 32
+
+
 def calibrated(**weights: float) -> Sequencer:
     """A sequencer whose scores are logistic in one fact or other."""
     one = loaded()

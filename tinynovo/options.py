@@ -86,7 +86,9 @@ class SequencingOptions(BaseModel):
         0.9, ge=0, le=1, description="nothing is refined where the judge is as sure of a draft"
     )
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
-    predict_batch_size: int = Field(32, ge=1, description="spectra sequenced together")
+    predict_batch_size: int | None = Field(
+        None, ge=1, description="spectra sequenced together; none: 32 on a CPU, 1024 on a GPU"
+    )
     precursor_mass_tol: str = Field(
         "20 ppm", description="tolerance of the precursor mass, at most 25 ppm or 0.02 Da"
     )
@@ -107,6 +109,10 @@ class SequencingOptions(BaseModel):
         "fixed}, by their names or by those of single tokens (M[Oxidation]); the others are on",
     )
     supervision_steps: int | None = Field(None, ge=1, description="steps of the loop; none: frozen")
+
+    def together(self, device: str) -> int:
+        """Spectra sequenced together on a device of this type, which small batches leave idle."""
+        return self.predict_batch_size or (32 if device == "cpu" else 1024)
 
     @field_validator("isotope_error_range")
     @classmethod

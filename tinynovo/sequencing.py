@@ -46,8 +46,10 @@ class Sequencer:
     ) -> None:
         self.frozen = loaded.frozen
         self.weights = loaded.digest
-        self.options = options
-        self.solver = Solver(loaded, options, find_device(device))
+        found = find_device(device)
+        size = {"predict_batch_size": options.together(found.type)}
+        self.options = options.model_copy(update=size)
+        self.solver = Solver(loaded, self.options, found)
 
     @classmethod
     def load(cls, path: Path | None, options: SequencingOptions, device: str = "auto") -> Sequencer:
@@ -57,7 +59,7 @@ class Sequencer:
     @property
     def window(self) -> int:
         """Spectra that are sequenced together: cut between windows, a run answers the same."""
-        return 8 * self.options.predict_batch_size
+        return 8 * self.options.together(self.solver.device.type)
 
     @property
     def settings(self) -> dict[str, str]:

@@ -174,7 +174,7 @@ class Solver:
             `Hypothesis.spectrum` and an answer to it, in any order.
         """
         ordered = sorted(hypotheses, key=lambda h: -h.peaks.precursor_mass)
-        size = self.options.predict_batch_size
+        size = self.options.together(self.device.type)
         batches = [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]
         with self._workers() as work:
             for answers in work(lambda batch: list(self._batch(batch, closed)), batches):
