@@ -33,6 +33,7 @@ FIGURE = HERE.parent / "docs" / "figures" / "confidence.png"
 TASKS = [(effort, file) for effort in ("default", "fast") for file in FILES]
 RATES = (0.01, 0.05, 0.1)
 BINS, FOLDS, RESAMPLES = 10, 5, 1000
+TOGETHER = "all files"
 Floats = NDArray[np.float64]
 
 
@@ -204,6 +205,7 @@ def judged(parts: dict[str, Answers], values: dict[str, Any]) -> tuple[Floats, N
             for one in parts
             for rows in [np.flatnonzero(file == one)]
         }
+        values[name][TOGETHER] = figures(found, probability, residues)
     values["sources"] = {
         str(source): {
             "answers": int(rows.sum()),
