@@ -127,8 +127,6 @@ class Corpus:
         count = self.peaks[rows + 1] - self.peaks[rows]
         mz = _padded(self.mz, self.peaks[rows], count, FAR, np.int64)
         intensity = _padded(self.intensity, self.peaks[rows], count, 0, np.float32)
-        length = self.lengths[rows]
-        answer = _padded(self.tokens, self.answers[rows], length, PAD, np.int64)
         error = rng.normal(0, noise_ppm, rows.size) * 1e-6 if noise_ppm else np.zeros(rows.size)
         mass = self.mass[rows] + np.rint(self.mass[rows] * error).astype(np.int64)
         peaks = PeakBatch(
@@ -137,7 +135,12 @@ class Corpus:
             torch.from_numpy(mass - udalton(WATER)),
             torch.from_numpy(self.charge[rows].astype(np.int64)),
         )
-        return peaks, torch.from_numpy(answer)
+        return peaks, self.labels(rows)
+
+    def labels(self, rows: NDArray[np.int64]) -> Tensor:
+        """Answers of spectra, padded to the longest: int64 [B, S]."""
+        begin, length = self.answers[rows], self.lengths[rows]
+        return torch.from_numpy(_padded(self.tokens, begin, length, PAD, np.int64))
 
 
 def _offsets(sizes: Sequence[int]) -> NDArray[np.int64]:

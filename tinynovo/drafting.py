@@ -24,10 +24,11 @@ from tinynovo import checkpoint
 from tinynovo.corpus import Corpus
 from tinynovo.decoding import BeamOptions, draft
 from tinynovo.evidence import PeakTable, closing_slack
+from tinynovo.losses import same_mass
 from tinynovo.mixture import Mixture
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import EvidenceScorer
-from tinynovo.tokens import PAD, token_masses
+from tinynovo.tokens import PAD
 
 _SHARD = 512
 _BATCH = 16
@@ -60,14 +61,11 @@ class Drafts:
 
     def open(self, corpus: Corpus) -> Drafts:
         """Those of spectra that have right drafts and wrong ones."""
-        masses, slots = token_masses().numpy(), self.tokens.shape[2]
-        truth = np.zeros((self.rows.size, slots), np.int64)
-        for place, row in enumerate(self.rows.tolist()):
-            answer = corpus.tokens[corpus.answers[row] : corpus.answers[row + 1]][:slots]
-            truth[place, : answer.size] = answer
-        right = (masses[self.tokens] == masses[truth][:, None]).all(2)
-        there = self.tokens[:, :, 0] != PAD
-        kept = right.any(1) & (there & ~right).any(1)
+        tokens, truth = torch.from_numpy(self.tokens.astype(np.int64)), corpus.labels(self.rows)
+        truth = pad(truth, (0, tokens.shape[2] - truth.shape[1]), value=PAD)
+        right = same_mass(tokens, truth[:, None].expand_as(tokens)).all(2)
+        wrong = (tokens[:, :, 0] != PAD) & ~right
+        kept = (right.any(1) & wrong.any(1)).numpy()
         return Drafts(self.rows[kept], self.tokens[kept])
 
 
