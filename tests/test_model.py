@@ -42,11 +42,12 @@ def test_judging_alone_is_the_first_verdict_of_a_solve():
     model, answers = network(), answers_of("GASPVTK", "AGSPVTK", "SAMPLER", "SAMPELR")
     memory = model.remember(batch_of("GASPVTK", "SAMPLER"))
     (step,) = solve(model, answers, memory, RecursionOptions(supervision_steps=1))
-    told = judge(model, answers, memory, RecursionOptions().latent_updates)
+    evidence = model.evidence(answers, memory, judged=True)
+    told = judge(model, evidence, memory, RecursionOptions().latent_updates)
     assert torch.allclose(told.halt, step.halt, atol=1e-5)
     assert torch.allclose(told.residues, step.residues, atol=1e-5)
     assert torch.equal(told.evidence.prior, step.evidence.prior)
-    part = judge(model, answers[2:], memory.select(torch.tensor([1])), 2)
+    part = judge(model, evidence.select(torch.tensor([2, 3])), memory.select(torch.tensor([1])), 2)
     assert torch.allclose(part.halt, told.halt[2:], atol=1e-5)
 
 

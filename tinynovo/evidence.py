@@ -143,7 +143,8 @@ class PeakTable:
     def ground(self) -> Ground:
         """The same for the lookups."""
         batch, near = self.batch, window(self.options)
-        facts = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
+        known = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
+        facts, counts = torch.stack(known, -1).numpy(), batch.mask.sum(-1).numpy()
         mz, nodes = batch.mz.numpy(), self.nodes.numpy()
         return Ground(
             mz,
@@ -151,10 +152,11 @@ class PeakTable:
             self.globals.numpy(),
             nodes,
             self.immonium.numpy(),
-            torch.stack(facts, -1).numpy(),
+            facts,
             lookups.index(mz),
             nodes != 0,
             lookups.near(mz, near),
+            lookups.ions(mz, counts, facts, near),
             near,
         )
 
@@ -223,10 +225,17 @@ def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
     width = len(_PARTNERS) + 4
     found = torch.zeros(*batch.mz.shape, width, device=batch.mz.device)
     if compiled(batch.mz):
-        places, intensity = batch.mz.numpy(), batch.intensity.numpy()
-        starts, counts = lookups.index(places), batch.mask.sum(-1).numpy()
-        known, near = np.array(_PARTNERS), window(options)
-        lookups.partners(found.numpy(), places, intensity, starts, counts, known, near)
+        places, near = batch.mz.numpy(), window(options)
+        lookups.partners(
+            found.numpy(),
+            places,
+            batch.intensity.numpy(),
+            lookups.index(places),
+            lookups.near(places, near),
+            batch.mask.sum(-1).numpy(),
+            np.array(_PARTNERS),
+            near,
+        )
         return found
     mz, row = batch.mz[batch.mask], batch.mask.nonzero()[:, 0]
     shifts = torch.tensor(_PARTNERS, dtype=torch.int64, device=mz.device)

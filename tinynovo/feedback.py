@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -44,35 +45,6 @@ _LOW = -12.0
 _PLACES = 6
 
 
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What the spectrum says of one answer, and of every other residue at its slots.
-
-    Attributes
-    ----------
-    x : float32 [N, S, D]
-    answer : int64 [N, S]
-        The answer that was laid on the spectrum.
-    embedding : float32 [N, S, V, 2E]
-        Left empty, [N, S, V, 0], where the answer is only judged.
-    prior : float32 [N, S, V, 2]
-        Log-probabilities of the scorer, forwards and backwards; 0 where it is not asked.
-    support : float32 [N, S, V]
-        Summed intensity of the b and y ions of each candidate, seen from the left anchor;
-        likewise [N, S, 0].
-    summary : float32 [N, SUMMARY]
-        What is known of each answer as a whole; 0 where nobody is asked. The first is the
-        log-probability of the ions found, by what is expected of the answer.
-    """
-
-    x: Tensor
-    answer: Tensor
-    embedding: Tensor
-    prior: Tensor
-    support: Tensor
-    summary: Tensor
-
-
 class Laid:
     """An answer, int64 [N, S], laid on the spectra of a table.
 
@@ -95,6 +67,11 @@ class Laid:
         self.spectrum = rows.repeat_interleave(answer.shape[0] // rows.shape[0])
         self.mass = table.batch.residue_mass[self.spectrum]
         self.left, self.right = anchors(answer, self.mass)
+
+    def select(self, chosen: Tensor) -> Laid:
+        """Some of the answers, bool or int64 [N]."""
+        rows, answer = self.spectrum[chosen], self.answer[chosen]
+        return Laid(self.table, rows, answer, judged=self.judged)
 
     @cached_property
     def support(self) -> Tensor:
@@ -123,10 +100,59 @@ class Laid:
         )
 
     def nothing(self, x: Tensor) -> Evidence:
-        """Evidence of an answer whose candidates are not looked at."""
+        """Evidence, with this input, of an answer whose candidates are not looked at."""
         none = x.new_zeros(*self.answer.shape, VOCABULARY, 2)
-        summary = x.new_zeros(x.shape[0], SUMMARY)
-        return Evidence(x, self.answer, none[..., :0], none, self.support, summary)
+        summary, others = x.new_zeros(x.shape[0], SUMMARY), (none[..., :0], self.support)
+        return Evidence(self, x, none, summary, lambda evidence: evidence.known, *others)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the spectrum says of one answer, and of every other residue at its slots.
+
+    Attributes
+    ----------
+    laid : Laid
+        The answer that was laid on the spectrum.
+    known : float32 [N, S, K]
+        What the input of the network is made of, in the way of each feedback.
+    prior : float32 [N, S, V, 2]
+        Log-probabilities of the scorer, forwards and backwards; 0 where it is not asked.
+    summary : float32 [N, SUMMARY]
+        What is known of each answer as a whole; 0 where nobody is asked. The first is the
+        log-probability of the ions found, by what is expected of the answer.
+    explain : callable
+        This evidence to the input of the network.
+    embedding : float32 [N, S, V, 2E]
+        Left empty, [N, S, V, 0], where the answer is only judged.
+    support : float32 [N, S, V]
+        Summed intensity of the b and y ions of each candidate, seen from the left anchor;
+        likewise [N, S, 0].
+    """
+
+    laid: Laid
+    known: Tensor
+    prior: Tensor
+    summary: Tensor
+    explain: Callable[[Evidence], Tensor]
+    embedding: Tensor
+    support: Tensor
+
+    @property
+    def answer(self) -> Tensor:
+        """int64 [N, S]."""
+        return self.laid.answer
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Input of the network, made when first asked for: float32 [N, S, D]."""
+        return self.explain(self)
+
+    def select(self, chosen: Tensor) -> Evidence:
+        """That of some of the answers, bool or int64 [N]."""
+        laid, others = self.laid.select(chosen), (self.embedding[chosen], self.support[chosen])
+        parts = (self.known[chosen], self.prior[chosen], self.summary[chosen])
+        return Evidence(laid, *parts, self.explain, *others)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,17 +193,12 @@ class Shared(nn.Module):
         """Ask the scorer about every candidate at both anchors, and what ions are expected."""
         answer, slots = laid.answer, laid.answer.shape[1]
         embedding, prior = self._asked(laid, knows.scorer)
-        own = embedding if laid.judged else of_answer(embedding, answer)
-        own = own * (answer != PAD)[..., None]
         row, cut = laid.spectrum.repeat_interleave(slots), laid.left.flatten()
         found = look_up(laid.table, row, cut, knows.scorer.options)
         explained = explained_peaks(laid.table, laid.spectrum, found)
         whole = explained_shares(laid.table, laid.spectrum, laid.left, found, explained)
         inner = inner_ions(laid.table, laid.spectrum, answer, explained)
         proven = found.hit[:, : len(MAIN_IONS)].any(-1).view(answer.shape)
-        parts = [own, prior.flatten(-2) / 4, knows.masses(laid.left), knows.masses(laid.right)]
-        parts += [laid.places(), of_answer(prior, answer) / 4]
-        parts.append(whole[:, None, :].expand(-1, slots, -1))
         weight = token_masses(answer.device)[answer].sum(-1)
         error = (laid.mass - weight).abs().to(torch.float32) / laid.mass.to(torch.float32) * 1e5
         residues = (answer != PAD).sum(-1) / 15
@@ -189,21 +210,45 @@ class Shared(nn.Module):
             expected = knows.expectation(laid.table, laid.spectrum, answer, found, inner)
             summary = torch.cat([expected.likelihood[:, None], expected.summary(), rest], -1)
             said = torch.cat([said, expected.features()], -1)
-        parts += [said, functional.pad(said[:, 1:], (0, 0, 0, 1))]
-        x = self.explain(torch.cat(parts, -1))
-        none = embedding.new_zeros(*prior.shape[:3], 0)
-        others = (none, none[:, :, 0]) if laid.judged else (embedding, laid.support)
-        return Evidence(x, answer, others[0], prior, others[1], summary)
+        each = whole[:, None, :].expand(-1, slots, -1)
+        known = torch.cat([each, said, functional.pad(said[:, 1:], (0, 0, 0, 1))], -1)
+        others = (embedding, embedding[:, :, 0] if laid.judged else laid.support)
+        explain = partial(self._explained, knows)
+        return Evidence(laid, known, prior, summary, explain, *others)
+
+    def _explained(self, knows: Knowledge, evidence: Evidence) -> Tensor:
+        """Input of the network: [N, S, D]."""
+        laid, prior = evidence.laid, evidence.prior
+        answer = laid.answer
+        if laid.judged:
+            with self._asking(knows.scorer):
+                own = torch.cat(knows.scorer.own(laid.table, laid.spectrum, answer), -1)
+        else:
+            own = of_answer(evidence.embedding, answer)
+        own = own * (answer != PAD)[..., None]
+        parts = [own, prior.flatten(-2) / 4, knows.masses(laid.left), knows.masses(laid.right)]
+        parts += [laid.places(), of_answer(prior, answer) / 4, evidence.known]
+        x: Tensor = self.explain(torch.cat(parts, -1))
+        return x
+
+    def _asked(self, laid: Laid, scorer: EvidenceScorer) -> tuple[Tensor, Tensor]:
+        """Embeddings of candidates, none where the answer is judged, and priors of all."""
+        about = (laid.table, laid.spectrum, laid.answer)
+        with self._asking(scorer):
+            if laid.judged:
+                forwards, backwards = scorer.logits(*about)
+                embedding = forwards.new_zeros(*forwards.shape, 0)
+            else:
+                one, forwards, two, backwards = scorer(*about)
+                embedding = torch.cat([one, two], -1)
+            prior = torch.stack([forwards, backwards], -1).log_softmax(-2).clamp(min=_LOW)
+        return embedding, prior
 
     @staticmethod
-    def _asked(laid: Laid, scorer: EvidenceScorer) -> tuple[Tensor, Tensor]:
-        """Embeddings of candidates, of the answer alone where it is judged, and priors of all."""
-        ask = scorer.glance if laid.judged else scorer
+    def _asking(scorer: EvidenceScorer) -> AbstractContextManager[object]:
+        """Whether gradients of the scorer are wanted."""
         learns = torch.is_grad_enabled() and any(p.requires_grad for p in scorer.parameters())
-        with torch.set_grad_enabled(learns):
-            one, forwards, two, backwards = ask(laid.table, laid.spectrum, laid.answer)
-            prior = torch.stack([forwards, backwards], -1).log_softmax(-2).clamp(min=_LOW)
-            return torch.cat([one, two], -1), prior
+        return torch.set_grad_enabled(learns)
 
     def bias(self, y: Tensor, evidence: Evidence) -> Tensor:
         """What y asks of the embeddings, and how far it trusts the scorer."""

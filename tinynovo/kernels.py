@@ -17,23 +17,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynovo.cuts import CUT_FEATURES, GLOBALS, NODE_BIN
+from tinynovo.cuts import GLOBALS
 from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, jit
 from tinynovo.terms import (
     DENSE,
-    DENSE_AT,
-    PLAIN_AT,
-    add,
-    add_cut,
+    MAIN,
+    SEEN_AT,
+    add_cuts,
     add_middle,
-    ahead_of,
     far_ends,
-    seen,
-    tell,
+    tell_middle,
+    tell_seen,
+    tell_side,
 )
 
 _MODIFICATIONS = np.flatnonzero(MODIFIES)
 _TOKENS = len(MASSES)
+_AROUND = MAIN + GLOBALS + 3
 
 _P0, _P1, _P2 = np.float32(1.12838151), np.float32(0.369416205), np.float32(0.0732323338)
 _P3, _P4, _P5 = np.float32(0.0104415678), np.float32(0.000262807691), np.float32(-1.49488217e-06)
@@ -66,6 +66,8 @@ class Weights(NamedTuple):
     named : float32 [V, H]
         Tokens, and the bias of the first layer.
     first : float32 [inputs, H]
+    beside : float32 [DENSE, H]
+        The rows of the last that `tinynovo.terms.DENSE` names.
     second, second_bias : float32 [H, H / 2], [H / 2]
     third, third_bias : float32 [H / 2, E], [E]
     score, score_bias : float32 [E, 1], [1]
@@ -80,6 +82,7 @@ class Weights(NamedTuple):
     past: Floats
     named: Floats
     first: Floats
+    beside: Floats
     second: Floats
     second_bias: Floats
     third: Floats
@@ -110,28 +113,25 @@ def _contexts(
     out: Floats, weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints
 ) -> None:
     """Write what is known of anchors [Q], for all their candidates, to [Q, H]."""
-    around, known, first = weights.around, ground.known, CUT_FEATURES + GLOBALS
-    hidden, dense = np.zeros_like(out), np.empty((row.shape[0], PLAIN_AT), np.float32)
-    for q in range(row.shape[0]):
-        b = row[q]
-        add_cut(hidden, q, around, ground, b, anchor[q])
-        seen(dense, q, ground, b, anchor[q])
-        for ion in range(PLAIN_AT):
-            add(hidden, q, around, DENSE_AT + ion, dense[q, ion])
-        for place in range(GLOBALS):
-            if known[b, place] != 0:
-                add(hidden, q, around, CUT_FEATURES + place, known[b, place])
+    count, around = row.shape[0], weights.around
+    hidden, told = np.empty_like(out), np.empty((count, _AROUND), np.float32)
+    for q in range(count):
+        b, cut = row[q], anchor[q : q + 1]
+        tell_seen(told[q : q + 1], ground, b, cut)
+        told[q, MAIN : MAIN + GLOBALS] = ground.known[b]
         at = np.float32(anchor[q]) * np.float32(1e-9)
         whole = max(np.float32(ground.facts[b, 0]) * np.float32(1e-9), np.float32(0.05))
-        add(hidden, q, around, first, at)
-        add(hidden, q, around, first + 1, whole - at)
-        add(hidden, q, around, first + 2, at / whole)
+        told[q, MAIN + GLOBALS :] = at, whole - at, at / whole
+    np.dot(told, around[SEEN_AT:], hidden)
+    for q in range(count):
+        add_cuts(hidden[q : q + 1], around, ground, row[q], anchor[q : q + 1])
     gelu(hidden, weights.around_bias)
     np.dot(hidden, weights.beyond, out)
-    for q in range(row.shape[0]):
-        out[q] += weights.beyond_bias
-        add(out, q, weights.past, past[q, 0], _ONE)
-        add(out, q, weights.past, _TOKENS + past[q, 1], _ONE)
+    bias, passed = weights.beyond_bias, weights.past
+    for q in range(count):
+        one, two = past[q, 0], _TOKENS + past[q, 1]
+        for h in range(out.shape[1]):
+            out[q, h] += bias[h] + passed[one, h] + passed[two, h]
 
 
 @jit
@@ -152,7 +152,6 @@ def _fits(
 @jit
 def _candidates(
     out: Floats,
-    dense: Floats,
     tokens: Ints,
     weights: Weights,
     ground: Ground,
@@ -163,43 +162,55 @@ def _candidates(
 ) -> int:
     """Write the first layer of those of some tokens that fit an anchor to [N, H]; how many do.
 
-    They are moved to the front of ``tokens``. There must be as many rows of ``dense``, [N, DENSE].
+    They are moved to the front of ``tokens``.
     """
     total, slack, forwards = ground.facts[row, 0], ground.facts[row, 3], weights.forwards
-    nodes, proven, first = ground.nodes, ground.proven, weights.first
-    ends = far_ends(ground, row, anchor, past, forwards)
-    count, step = 0, 1 if forwards else -1
+    cuts, count, step = np.empty_like(tokens), 0, 1 if forwards else -1
     for token in tokens:
         cut = anchor + step * MASSES[token]
         remaining = total - cut if forwards else cut
         if _fits(forwards, weights.lightest, token, anchor, remaining, slack):
-            supported = NODE_BIN < cut < total
-            seen(dense, count, ground, row, cut)
-            dense[count, PLAIN_AT] = nodes[row, cut // NODE_BIN] if supported else np.float32(0)
-            best, second = ahead_of(nodes, proven, row, total, cut, forwards)
-            dense[count, PLAIN_AT + 1], dense[count, PLAIN_AT + 2] = best, second
-            dense[count, PLAIN_AT + 3] = ground.immonium[row, token]
-            tell(dense, count, remaining, slack, weights.lightest)
-            tokens[count] = token
+            tokens[count], cuts[count] = token, cut
             count += 1
-    np.dot(dense[:count], first[DENSE_AT : DENSE_AT + DENSE], out[:count])
+    rows, cuts, told = out[:count], cuts[:count], np.empty((count, DENSE.shape[0]), np.float32)
+    ends = far_ends(ground, row, anchor, past, forwards)
+    tell_seen(told, ground, row, cuts)
+    tell_side(told[:, MAIN:], ground, row, cuts, tokens, weights.lightest, forwards)
+    tell_middle(told[:, DENSE.shape[0] - 2 :], ground, row, cuts, ends, forwards)
+    np.dot(told, weights.beside, rows)
+    named = weights.named
     for n in range(count):
+        token = tokens[n]
         for h in range(context.shape[0]):
-            out[n, h] += context[h] + weights.named[tokens[n], h]
-        cut = anchor + step * MASSES[tokens[n]]
-        add_cut(out, n, first, ground, row, cut)
-        add_middle(out, n, first, ground, row, cut, ends, forwards)
+            rows[n, h] += context[h] + named[token, h]
+    add_cuts(rows, weights.first, ground, row, cuts)
+    add_middle(rows, weights.first, ground, row, cuts, ends, forwards)
     return count
 
 
 @jit
-def _embeddings(hidden: Floats, weights: Weights, nothing: Floats) -> Floats:
-    """First layer [N, H] to embeddings [N, E]."""
-    gelu(hidden, nothing)
-    half = np.dot(hidden, weights.second)
+def _embeddings(found: Floats, half: Floats, hidden: Floats, weights: Weights) -> None:
+    """Write the embeddings [N, E] of first layers [N, H]; ``half`` [N, H / 2] is for between."""
+    gelu(hidden, np.zeros(hidden.shape[1], np.float32))
+    np.dot(hidden, weights.second, half)
     gelu(half, weights.second_bias)
-    found: Floats = np.dot(half, weights.third) + weights.third_bias
-    return found
+    np.dot(half, weights.third, found)
+    bias = weights.third_bias
+    for n in range(found.shape[0]):
+        for place in range(found.shape[1]):
+            found[n, place] += bias[place]
+
+
+@jit
+def _scores(out: Floats, found: Floats, tokens: Ints, weights: Weights) -> None:
+    """Write the logits of tokens [N], given their embeddings [N, E], to [V]."""
+    gelu(found, np.zeros(found.shape[1], np.float32))
+    score, bias = weights.score, weights.score_bias[0]
+    for n in range(found.shape[0]):
+        total = bias
+        for place in range(found.shape[1]):
+            total += found[n, place] * score[place, 0]
+        out[tokens[n]] = total
 
 
 @jit
@@ -210,27 +221,25 @@ def logits(
 
     Their embeddings are written to ``embeddings``, zeros of [Q, V, E], unless Q is 0 there.
     """
-    count, width = row.shape[0], weights.first.shape[1]
+    count, (width, less) = row.shape[0], weights.second.shape
     out = np.full((count, _TOKENS), np.float32(UNFIT))
-    context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
-    hidden, tokens = np.empty((_TOKENS, width), np.float32), np.empty(_TOKENS, np.int64)
-    dense = np.empty((_TOKENS, DENSE), np.float32)
+    context, tokens = np.empty((_FEW, width), np.float32), np.empty(_TOKENS, np.int64)
+    hidden, half = np.empty((_TOKENS, width), np.float32), np.empty((_TOKENS, less), np.float32)
+    found = np.empty((_TOKENS, weights.third.shape[1]), np.float32)
     for begin in range(0, count, _FEW):
         end = min(begin + _FEW, count)
         few = slice(begin, end)
         _contexts(context[: end - begin], weights, ground, row[few], anchor[few], past[few])
         for q in range(begin, end):
-            tokens[:] = np.arange(_TOKENS)
+            for token in range(_TOKENS):
+                tokens[token] = token
             about = (context[q - begin], row[q], anchor[q], past[q])
-            fit = _candidates(hidden, dense, tokens[1:], weights, ground, *about)
-            found = _embeddings(hidden[:fit], weights, nothing)
+            fit = _candidates(hidden, tokens[1:], weights, ground, *about)
+            _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
             if embeddings.shape[0]:
                 for n in range(fit):
                     embeddings[q, tokens[1 + n]] = found[n]
-            gelu(found, nothing)
-            logit = np.dot(found, weights.score)
-            for n in range(fit):
-                out[q, tokens[1 + n]] = logit[n, 0] + weights.score_bias[0]
+            _scores(out[q], found[:fit], tokens[1:], weights)
     return out
 
 
@@ -239,11 +248,11 @@ def embeddings(
     weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints, tokens: Ints
 ) -> Floats:
     """Embeddings [Q, E] of one token at each anchor [Q]; zero where it does not fit."""
-    count, (width, _) = row.shape[0], weights.beyond.shape
+    count, (width, less) = row.shape[0], weights.second.shape
     out = np.zeros((count, weights.third.shape[1]), np.float32)
-    context, nothing = np.empty((_FEW, width), np.float32), np.zeros(width, np.float32)
-    hidden = np.empty((_FEW, width), np.float32)
-    asked, dense = np.empty(_FEW, np.int64), np.empty((1, DENSE), np.float32)
+    context, asked = np.empty((_FEW, width), np.float32), np.empty(_FEW, np.int64)
+    hidden, half = np.empty((_FEW, width), np.float32), np.empty((_FEW, less), np.float32)
+    found = np.empty((_FEW, out.shape[1]), np.float32)
     for begin in range(0, count, _FEW):
         end = min(begin + _FEW, count)
         few = slice(begin, end)
@@ -252,10 +261,10 @@ def embeddings(
         for q in range(begin, end):
             about = (context[q - begin], row[q], anchor[q], past[q])
             one = tokens[q : q + 1].copy()
-            if tokens[q] and _candidates(hidden[fit:], dense, one, weights, ground, *about):
+            if tokens[q] and _candidates(hidden[fit:], one, weights, ground, *about):
                 asked[fit] = q
                 fit += 1
-        found = _embeddings(hidden[:fit], weights, nothing)
+        _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
         for n in range(fit):
             out[asked[n]] = found[n]
     return out

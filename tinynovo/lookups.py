@@ -16,12 +16,13 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tinynovo.cuts import FAR, MAIN_IONS, NODE_BIN
+from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
 from tinynovo.masses import PROTON, WATER, residue_table, udalton
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Bits = NDArray[np.bool_]
+Flags = NDArray[np.uint16]
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -39,11 +40,6 @@ def jit(function: F) -> F:
     return cast(F, compiled)
 
 
-def part(function: F) -> F:
-    """Compile a function into those that call it: passing many arrays costs more than it does."""
-    return cast(F, njit(inline="always", fastmath=True, error_model="numpy")(function))
-
-
 MASSES = np.array([0, *(row.total for row in residue_table().values())])
 """Of all tokens, micro-dalton, int64 [V]."""
 
@@ -54,13 +50,18 @@ MODIFIES = np.array([False, *(row.n_terminal for row in residue_table().values()
 """Which tokens stand before the residues: bool [V]."""
 
 _PROTON, _WATER = udalton(PROTON), udalton(WATER)
-_CHARGES = np.array([charge for _, charge, _ in MAIN_IONS])
-_FROM_C = np.array([series == "y" for series, _, _ in MAIN_IONS])
+_MAIN, _HIGH, _ALL = len(MAIN_IONS), len(HIGH_IONS), len(IONS)
+_CHARGES = np.array([charge for _, charge, _ in IONS])
+_LOST = np.array([udalton(lost) for _, _, lost in IONS])
+_FROM_C = np.array([series == "y" for series, _, _ in IONS])
 _CELL_BITS = 21
 """A cell of the index of peaks is 2^21 micro-Th wide."""
 
-_HIT_BITS = 16
+HIT_BITS = 16
 """A cell of the map of hits is 2^16 micro-Th wide."""
+
+CUT_BITS = 14
+"""A cell of the map of cuts is 2^14 micro-dalton wide."""
 
 
 class Ground(NamedTuple):
@@ -81,6 +82,9 @@ class Ground(NamedTuple):
         Where the nodes are not zero: a smaller array to ask first.
     near : bool [B, cells of m/z]
         Where a peak may be within the window: likewise.
+    ions : uint16 [B, cells of mass]
+        At which cuts a peak may be within the window, by the bit of each ion in
+        `tinynovo.cuts.IONS`.
     window : (float, int)
         Within which an ion has a peak: a share of its m/z, and micro-Th beside that.
     """
@@ -94,6 +98,7 @@ class Ground(NamedTuple):
     starts: Ints
     proven: Bits
     near: Bits
+    ions: Flags
     window: tuple[float, int]
 
 
@@ -107,7 +112,7 @@ def index(mz: Ints) -> Ints:
 def near(mz: Ints, window: tuple[float, int]) -> Bits:
     """`Ground.near` of peaks [B, P] padded with `FAR`."""
     top = int(mz[mz < FAR].max(initial=0))
-    cells = ((top + _reach(window, top)) >> _HIT_BITS) + 2
+    cells = ((top + _reach(window, top)) >> HIT_BITS) + 2
     out = np.zeros((mz.shape[0], cells), np.bool_)
     _mark(out, mz, window)
     return out
@@ -127,15 +132,47 @@ def _mark(out: Bits, mz: Ints, window: tuple[float, int]) -> None:
             at = mz[row, peak]
             if at < FAR:
                 reach = _reach(window, at)
-                for cell in range(max(at - reach, 0) >> _HIT_BITS, ((at + reach) >> _HIT_BITS) + 1):
+                for cell in range(max(at - reach, 0) >> HIT_BITS, ((at + reach) >> HIT_BITS) + 1):
                     out[row, cell] = True
 
 
 @jit
-def may_hit(near: Bits, row: int, query: int) -> bool:
-    """Whether a peak may be within the window of an ion, whose m/z is not below 0."""
-    found: bool = near[row, min(query >> _HIT_BITS, near.shape[1] - 1)]
-    return found
+def ion_of(total: int, cut: int, ion: int) -> int:
+    """m/z of an ion of a cut, micro-Th, as `tinynovo.evidence.ion_mz` defines it; not below 0."""
+    neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
+    if _CHARGES[ion] == 2:
+        neutral >>= 1
+    elif _CHARGES[ion] == 3:
+        neutral //= 3
+    query: int = max(neutral + _PROTON, 0)
+    return query
+
+
+def ions(mz: Ints, counts: Ints, facts: Ints, window: tuple[float, int]) -> Flags:
+    """`Ground.ions` of peaks [B, P], the first few [B] of which are real."""
+    out = np.zeros((mz.shape[0], (int(facts[:, 0].max()) >> CUT_BITS) + 1), np.uint16)
+    _mark_cuts(out, mz, counts, facts, window)
+    return out
+
+
+@jit
+def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[float, int]) -> None:
+    """Mark the cells of the cuts whose ions may be within reach of peaks."""
+    for row in range(mz.shape[0]):
+        whole = facts[row, 0] + _WATER
+        for ion in range(_ALL):
+            if _MAIN <= ion < _MAIN + _HIGH and facts[row, 1] <= 2:
+                continue
+            flag, charge = np.uint16(1 << ion), _CHARGES[ion]
+            for peak in range(counts[row]):
+                reach = _reach(window, mz[row, peak])
+                low = (mz[row, peak] - reach - _PROTON) * charge - _LOST[ion]
+                high = (mz[row, peak] + reach - _PROTON + 1) * charge - _LOST[ion]
+                if _FROM_C[ion]:
+                    low, high = whole - high, whole - low
+                last = min(high >> CUT_BITS, out.shape[1] - 1)
+                for cell in range(max(low, 0) >> CUT_BITS, last + 1):
+                    out[row, cell] |= flag
 
 
 @jit
@@ -157,11 +194,10 @@ def _strength(
     mz: Ints, intensity: Floats, starts: Ints, row: int, query: int, window: tuple[float, int]
 ) -> np.float32:
     """Intensity of the peak within half a window of a query, else 0."""
-    query = max(query, 0)
     place = nearest(mz, starts, row, query)
     width = np.int64(np.float32(query) * np.float32(window[0])) + window[1]
-    near = abs(mz[row, place] - query) <= width // 2
-    return intensity[row, place] if near else np.float32(0)
+    close = abs(mz[row, place] - query) <= width // 2
+    return intensity[row, place] if close else np.float32(0)
 
 
 @jit
@@ -170,51 +206,63 @@ def partners(
     mz: Ints,
     intensity: Floats,
     starts: Ints,
+    near: Bits,
     counts: Ints,
     shifts: Ints,
     window: tuple[float, int],
 ) -> None:
-    """Write the intensities of the partners of each peak to [B, P, shifts + 4].
+    """Write the intensities of the partners of each peak to zeros [B, P, shifts + 4].
 
     ``shifts`` are distances of single partners; the last four are the best of those one plain
     residue above and below, for 1+ and 2+. ``counts`` [B] are the peaks of each spectrum.
     """
+    single, last = shifts.shape[0], near.shape[1] - 1
     for row in range(mz.shape[0]):
         for peak in range(counts[row]):
-            at = mz[row, peak]
-            for place in range(shifts.shape[0]):
-                query = at + shifts[place]
-                out[row, peak, place] = _strength(mz, intensity, starts, row, query, window)
-            for kind in range(4):
-                charge, sign = 1 + kind // 2, 1 - 2 * (kind % 2)
-                best = np.float32(0)
-                for residue in range(PLAIN.shape[0]):
-                    query = at + sign * (PLAIN[residue] // charge)
-                    best = max(best, _strength(mz, intensity, starts, row, query, window))
-                out[row, peak, shifts.shape[0] + kind] = best
+            for place in range(single + 4 * PLAIN.shape[0]):
+                kind, shift = place, 0
+                if place < single:
+                    shift = shifts[place]
+                else:
+                    residue = (place - single) % PLAIN.shape[0]
+                    kind = (place - single) // PLAIN.shape[0]
+                    shift = PLAIN[residue] // (1 + kind // 2) * (1 - 2 * (kind % 2))
+                    kind += single
+                query = max(mz[row, peak] + shift, 0)
+                if near[row, min(query >> HIT_BITS, last)]:
+                    found = _strength(mz, intensity, starts, row, query, window)
+                    out[row, peak, kind] = max(out[row, peak, kind], found)
+
+
+@jit
+def _beside(cut: int) -> tuple[int, int]:
+    """The cell of the grid that a cut lies in, and the one that it is nearest to beside that."""
+    cell = cut // NODE_BIN
+    return cell, cell + (-1 if cut % NODE_BIN * 2 < NODE_BIN else 1)
 
 
 @jit
 def nodes(out: Floats, mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints) -> None:
     """Write the evidence of every cut on a grid to zeros [B, cells]."""
     cells = out.shape[1]
-    layer = np.zeros(cells, np.float32)
+    layer, marked = np.zeros(cells, np.float32), np.empty(mz.shape[1], np.int64)
     for row in range(mz.shape[0]):
-        for ion in range(_CHARGES.shape[0]):
-            charge = _CHARGES[ion]
+        for ion in range(_MAIN):
+            charge, count = _CHARGES[ion], 0
             for peak in range(counts[row]):
                 neutral = (mz[row, peak] - _PROTON) * charge
                 cut = residue_mass[row] + _WATER - neutral if _FROM_C[ion] else neutral
-                cell = cut // NODE_BIN
+                cell, beside = _beside(cut)
                 if 0 < cell < cells - 1:
                     found = intensity[row, peak] * np.float32(1 if charge == 1 else 0.5)
-                    beside = cell + (-1 if cut % NODE_BIN * 2 < NODE_BIN else 1)
                     layer[cell] = max(layer[cell], found)
                     layer[beside] = max(layer[beside], found)
-            layer[0] = 0
-            for cell in range(cells):
-                out[row, cell] += layer[cell]
-                layer[cell] = 0
+                    marked[count] = cut
+                    count += 1
+            for n in range(count):
+                for cell in _beside(marked[n]):
+                    out[row, cell] += layer[cell] if cell else np.float32(0)
+                    layer[cell] = 0
 
 
 @jit

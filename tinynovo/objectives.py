@@ -186,7 +186,8 @@ class LoopObjective(nn.Module):
     def _judging(self, memory: Memory, target: Tensor, answers: Tensor) -> tuple[Tensor, Figures]:
         """Loss of the verdicts on answers int64 [B, A, S]."""
         flat, count = answers.flatten(0, 1), answers.shape[1]
-        told = judge(self.model, flat, memory, self.recursion.latent_updates)
+        evidence = self.model.evidence(flat, memory, judged=True)
+        told = judge(self.model, evidence, memory, self.recursion.latent_updates)
         truth = target.repeat_interleave(count, 0)
         return self._verdict_loss(told, flat, truth, count)
 

@@ -33,6 +33,10 @@ class Laid(Protocol):
     """Evidence of an answer laid on what is known: offers the input x of the network."""
 
     @property
+    def answer(self) -> Tensor:
+        """int64 [N, S]."""
+
+    @property
     def x(self) -> Tensor:
         """float32 [N, S, D]."""
 
@@ -122,10 +126,9 @@ class Verdict(Generic[E]):
     evidence: E
 
 
-def judge(model: Recursive[M, E], answer: Tensor, memory: M, latent_updates: int) -> Verdict[E]:
-    """Whether an answer is right: a first cycle that ends before a new answer is read."""
-    evidence = model.evidence(answer, memory, judged=True)
-    y, z = model.start(answer)
+def judge(model: Recursive[M, E], evidence: E, memory: M, latent_updates: int) -> Verdict[E]:
+    """Whether the answer laid out is right: a cycle that ends before a new answer is read."""
+    y, z = model.start(evidence.answer)
     for _ in range(latent_updates):
         z = model.network(evidence.x + y + z, memory)
     return Verdict(*model.verdict(z, evidence), evidence)

@@ -27,6 +27,7 @@ from tinynovo.evidence import (
 from tinynovo.kernels import UNFIT, Weights
 from tinynovo.lookups import Floats, Ground, Ints
 from tinynovo.middle import middle_features
+from tinynovo.terms import DENSE
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 _LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
@@ -246,6 +247,7 @@ class DirectedScorer(nn.Module):
             self.past.weight.detach().numpy(),
             named.numpy(),
             first,
+            first[DENSE],
             *_arrays(self.second),
             *_arrays(self.third),
             *_arrays(self.score),
@@ -338,17 +340,11 @@ class EvidenceScorer(nn.Module):
         one, two = self._places(table, row, answer)
         return *self.forwards(table, *one), *self.backwards(table, *two)
 
-    def glance(
-        self, table: PeakTable, row: Tensor, answer: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The same, with the embeddings of the answer's own tokens only: [N, S, E]."""
+    def own(self, table: PeakTable, row: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
+        """The embeddings of both of the answer's own tokens: [N, S, E]."""
         one, two = self._places(table, row, answer)
-        return (
-            self.forwards.embedding(table, *one, answer),
-            self.forwards.logits(table, *one),
-            self.backwards.embedding(table, *two, answer),
-            self.backwards.logits(table, *two),
-        )
+        first = self.forwards.embedding(table, *one, answer)
+        return first, self.backwards.embedding(table, *two, answer)
 
     def logits(self, table: PeakTable, row: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of both alone: [N, S, V]."""

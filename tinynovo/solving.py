@@ -55,6 +55,20 @@ def _alike(answers: Tensor, room: int) -> Iterator[tuple[Tensor, int]]:
         yield (used == size).nonzero().flatten(), size
 
 
+def _numbered(group: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
+    """How many of its group, 0, 1 and so on, stand before each [N]; and which is its group's best.
+
+    ``group`` is int64 [N], ``order`` float32 [N].
+    """
+    ranked = order.argsort(descending=True)
+    ranked = ranked[group[ranked].argsort(stable=True)]
+    count = torch.bincount(group)
+    first = count.cumsum(0) - count
+    number = torch.empty_like(group)
+    number[ranked] = torch.arange(group.numel(), device=group.device) - first[group[ranked]]
+    return number, ranked[first[group]]
+
+
 def use_threads(count: int | None) -> None:
     """Let the CPU work with so many threads; None: with as many as torch finds."""
     if count:
@@ -206,7 +220,8 @@ class Solver:
         if not closed:
             yield from self._told(hypotheses, self._found(table, least, slots))
         if any(h.proposals for h in hypotheses):
-            asked = self._judge(table, *self._proposed(hypotheses, slots))
+            rows, answers = self._proposed(hypotheses, slots)
+            asked = self._judge(table, rows, answers, max(1, rows.numel()))
             yield from self._told(hypotheses, asked, proposed=True)
 
     def _told(
@@ -322,23 +337,40 @@ class Solver:
         there = (ended != PAD).any(-1)
         return rows[there.nonzero()[:, 0]], ended[there]
 
-    def _judge(self, table: PeakTable, rows: Tensor, answers: Tensor) -> _Judged:
-        """Order answers [N, S] to spectra of some rows by scorer and judge; how sure it is."""
-        weight, updates = self.options.judge_weight, self.recursion.latent_updates
+    def _judge(
+        self, table: PeakTable, rows: Tensor, answers: Tensor, most: int | None = None
+    ) -> _Judged:
+        """Order answers [N, S] to spectra of some rows by scorer and ranker; how sure it is.
+
+        Only so many of the best of each spectrum, as many as are reported if left out, are judged
+        in full: the others are as much less certain as they come behind.
+        """
+        weight, each = self.options.judge_weight, []
         opinion, order, certainty = torch.zeros(3, rows.numel(), device=rows.device)
         residues = torch.zeros(answers.shape, device=rows.device)
         needed, place = torch.unique(rows, return_inverse=True)
         memory = self.model.encode(table, needed)
         for chosen, used in _alike(answers, 1):
             part, known = answers[chosen, :used], memory.select(place[chosen])
-            told = judge(self.model, part, known, updates)
+            evidence = self.model.evidence(part, known, judged=True)
             permitted = self.permitted.along(part, table.batch.residue_mass[known.rows])
-            opinion[chosen] = self.model.opinion(told.evidence, permitted).sum(-1)
-            rank = self.model.rank(told.evidence)
+            opinion[chosen] = self.model.opinion(evidence, permitted).sum(-1)
+            rank = self.model.rank(evidence)
             order[chosen] = (1 - weight) * opinion[chosen] + weight * rank
-            certainty[chosen] = told.halt
-            residues[chosen, :used] = told.residues
-        return _Judged(rows, answers, opinion, order, certainty, residues)
+            each.append((chosen, known, evidence))
+        number, best = _numbered(place, order)
+        asked = number < (most or self.options.top_match)
+        for chosen, known, evidence in each:
+            few = asked[chosen].nonzero().flatten()
+            if few.numel():
+                updates = self.recursion.latent_updates
+                told = judge(self.model, evidence.select(few), known.select(few), updates)
+                certainty[chosen[few]] = told.halt
+                residues[chosen[few], : told.residues.shape[1]] = told.residues
+        behind = certainty[best] - (order[best] - order)
+        return _Judged(
+            rows, answers, opinion, order, torch.where(asked, certainty, behind), residues
+        )
 
     def window(self, residue_mass: Tensor) -> Tensor:
         """Micro-dalton by which answers may miss the precursor: int64, shape of the input."""

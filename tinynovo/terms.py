@@ -1,13 +1,14 @@
-"""Terms: what a cut and a candidate add to the first layer of a directed scorer.
+"""Terms: what cuts and candidates add to the first layer of a directed scorer.
 
 Compiled for the CPU, by numba. Knows the features that `tinynovo.evidence`, `tinynovo.middle` and
 `tinynovo.scorer` define, in their order: tests hold them against each other. Does not know what
 weights mean, nor what becomes of the layer.
 
 Most cuts hit few peaks, so that most of their features are zero: only the rows of weights whose
-features are not are added up. What is seldom zero is left to a product of matrices.
+features are not are added up. What is seldom zero is left to a product of matrices. All candidates
+of an anchor are told of together, as handing the arrays over costs more than a candidate does.
 
-Axes: B spectra, P peaks, N rows of a layer, H its width, I features.
+Axes: B spectra, P peaks, N candidates of an anchor, H width of a layer, I features.
 """
 
 from __future__ import annotations
@@ -25,128 +26,106 @@ from tinynovo.cuts import (
     NODE_BIN,
 )
 from tinynovo.lookups import (
+    CUT_BITS,
+    HIT_BITS,
     MASSES,
     MODIFIES,
     PLAIN,
-    Bits,
     Floats,
     Ground,
     Ints,
+    ion_of,
     jit,
-    may_hit,
     nearest,
-    part,
 )
-from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
+from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
 
-_PROTON, _WATER, _CO = udalton(PROTON), udalton(WATER), udalton(CARBON_MONOXIDE)
-_MAIN, _HIGH, _ALL = len(MAIN_IONS), len(HIGH_IONS), len(IONS)
-_SEEN = CUT_FEATURES - _MAIN
-_CHARGES = np.array([charge for _, charge, _ in IONS])
-_LOST = np.array([udalton(lost) for _, _, lost in IONS])
-_FROM_C = np.array([series == "y" for series, _, _ in IONS])
+_PROTON, _CO = udalton(PROTON), udalton(CARBON_MONOXIDE)
+MAIN = len(MAIN_IONS)
+_HIGH, _ALL = len(HIGH_IONS), len(IONS)
 _HEADS = np.array([0, *MASSES[MODIFIES]])
 _PLAIN_CELLS, _PLAIN_REST = PLAIN // NODE_BIN, PLAIN % NODE_BIN
 
-PLAIN_AT = _MAIN
-DENSE = PLAIN_AT + 10
-"""Features that are seldom zero: which ions lie in the range recorded, then what is known of a
-candidate beside its cut. They stand side by side."""
-
-DENSE_AT = _SEEN
-"""Where they begin."""
-
-_BETWEEN = DENSE_AT + DENSE
+_SEEN = CUT_FEATURES - MAIN
+_SIDE = CUT_FEATURES
+_BETWEEN = CUT_FEATURES + 10
 _ASKED = _BETWEEN + MIDDLE_FEATURES - 2
 
+DENSE = np.array([*range(_SEEN, _BETWEEN), _ASKED, _ASKED + 1])
+"""Features of a candidate that are seldom zero, as they stand in the first layer: which ions lie in
+the range recorded, what is known of it beside its cut, which fragments of the middle may be."""
+
+SEEN_AT = _SEEN
+"""Where the features of a cut that are seldom zero begin."""
+
 
 @jit
-def add(out: Floats, at: int, weights: Floats, row: int, factor: np.float32) -> None:
-    """Add a row of weights [I, H], times a factor, to a row of [N, H]."""
-    for h in range(out.shape[1]):
-        out[at, h] += factor * weights[row, h]
+def add(out: Floats, weights: Floats, first: int, told: Floats, count: int) -> None:
+    """Add so many rows of weights [I, H], from the first on, times what is told, to [H]."""
+    for place in range(count):
+        factor = told[place]
+        for h in range(out.shape[0]):
+            out[h] += factor * weights[first + place, h]
 
 
 @jit
-def _window(ground: Ground, query: int) -> int:
+def _width(window: tuple[float, int], query: int) -> int:
     """Micro-Th by which an ion may miss its peak."""
-    share = np.int64(np.float32(query) * np.float32(ground.window[0]))
-    return share + ground.window[1]  # type: ignore[return-value]
+    share = np.int64(np.float32(query) * np.float32(window[0]))
+    return share + window[1]  # type: ignore[return-value]
 
 
 @jit
-def _add_error(out: Floats, at: int, weights: Floats, first: int, error: np.float32) -> None:
-    """Add an error, its size and that there is a peak."""
-    size = abs(error)
-    for h in range(out.shape[1]):
-        told = error * weights[first, h] + size * weights[first + 1, h]
-        out[at, h] += told + weights[first + 2, h]
+def _of_ion(ion: int, rich: int) -> tuple[int, int, int]:
+    """Where the features of an ion of a cut begin, how many a peak has, and how many its error."""
+    if ion < MAIN:
+        return ion * (rich + ERRORS), rich, ERRORS
+    if ion < MAIN + _HIGH:
+        return MAIN * (rich + ERRORS) + (ion - MAIN) * (FEW + ERRORS), FEW, ERRORS
+    return _SEEN - (_ALL - ion) * FEW, FEW, 0
 
 
 @jit
-def _add_peak(
-    out: Floats,
-    at: int,
-    weights: Floats,
-    features: Floats,
-    row: int,
-    place: int,
-    ion: int,
-    error: np.float32,
+def _tell_peak(
+    told: Floats, features: Floats, row: int, place: int, count: int, error: np.float32
 ) -> None:
-    """Add what a peak says that is the ion of a cut."""
-    rich = features.shape[2]
-    if ion < _MAIN:
-        first, told = ion * (rich + ERRORS), rich
-    elif ion < _MAIN + _HIGH:
-        first, told = _MAIN * (rich + ERRORS) + (ion - _MAIN) * (FEW + ERRORS), FEW
-    else:
-        first, told = _SEEN - (_ALL - ion) * FEW, FEW
-    for feature in range(told):
-        value = features[row, place, feature]
-        if value != 0:
-            add(out, at, weights, first + feature, value)
-    if ion < _MAIN + _HIGH:
-        _add_error(out, at, weights, first + told, error)
+    """Write so many features of a peak, then its error, the size of that and that there is one."""
+    for feature in range(count):
+        told[feature] = features[row, place, feature]
+    told[count], told[count + 1], told[count + 2] = error, abs(error), np.float32(1)
 
 
 @jit
-def _query(total: int, cut: int, ion: int) -> int:
-    """m/z of an ion of a cut, micro-Th, as `tinynovo.evidence.ion_mz` defines it; not below 0."""
-    neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
-    if _CHARGES[ion] == 2:
-        neutral >>= 1
-    elif _CHARGES[ion] == 3:
-        neutral //= 3
-    query: int = max(neutral + _PROTON, 0)
-    return query
+def tell_seen(told: Floats, ground: Ground, row: int, cuts: Ints) -> None:
+    """Write whether each main ion of cuts [N] lies in the range recorded to [N, ...]."""
+    low, total, top = ground.mz[row, 0], ground.facts[row, 0], ground.facts[row, 2]
+    for n in range(cuts.shape[0]):
+        for ion in range(MAIN):
+            told[n, ion] = np.float32(low <= ion_of(total, cuts[n], ion) <= top)
 
 
-@part
-def seen(out: Floats, at: int, ground: Ground, row: int, cut: int) -> None:
-    """Write whether each main ion lies in the range recorded to the first of a row of [N, ...]."""
-    for ion in range(_MAIN):
-        query = _query(ground.facts[row, 0], cut, ion)
-        out[at, ion] = np.float32(ground.mz[row, 0] <= query <= ground.facts[row, 2])
-
-
-@part
-def add_cut(out: Floats, at: int, weights: Floats, ground: Ground, row: int, cut: int) -> None:
-    """Add what is found at a cut, times its weights, to a row of [N, H]."""
-    near, total, charge = ground.near, ground.facts[row, 0], ground.facts[row, 1]
-    if not 0 < cut < total:
-        return
-    for ion in range(_ALL):
-        if _MAIN <= ion < _MAIN + _HIGH and charge <= 2:
-            continue
-        query = _query(total, cut, ion)
-        if may_hit(near, row, query):
-            mz = ground.mz
-            place = nearest(mz, ground.starts, row, query)
-            distance, width = mz[row, place] - query, _window(ground, query)
-            if abs(distance) <= width:
-                error = np.float32(distance) / np.float32(width)
-                _add_peak(out, at, weights, ground.features, row, place, ion, error)
+@jit
+def add_cuts(out: Floats, weights: Floats, ground: Ground, row: int, cuts: Ints) -> None:
+    """Add what is found at cuts [N], times its weights, to rows [N, H]."""
+    mz, features, starts, ions = ground.mz, ground.features, ground.starts, ground.ions
+    total, rich, window = ground.facts[row, 0], features.shape[2], ground.window
+    told = np.empty(rich + ERRORS, np.float32)
+    for n in range(cuts.shape[0]):
+        cut = cuts[n]
+        maybe = ions[row, cut >> CUT_BITS] if 0 < cut < total else 0
+        ion = 0
+        while maybe:
+            if maybe & 1:
+                query = ion_of(total, cut, ion)
+                place, width = nearest(mz, starts, row, query), _width(window, query)
+                distance = mz[row, place] - query
+                if abs(distance) <= width:
+                    first, count, errors = _of_ion(ion, rich)
+                    error = np.float32(distance) / np.float32(width)
+                    _tell_peak(told, features, row, place, count, error)
+                    add(out[n], weights, first, told, count + errors)
+            maybe >>= 1
+            ion += 1
 
 
 @jit
@@ -171,73 +150,100 @@ def far_ends(ground: Ground, row: int, anchor: int, past: Ints, forwards: bool) 
     return (one if past[0] and first else -1), (two if past[1] and second else -1)
 
 
-@part
+@jit
+def _ends_inside(total: int, cut: int, slack: int, forwards: bool) -> bool:
+    """Whether a fragment that ends with a candidate lacks something at that end of the peptide."""
+    return total - cut > slack if forwards else not _beside_head(cut, slack)
+
+
+@jit
+def tell_middle(
+    told: Floats, ground: Ground, row: int, cuts: Ints, ends: tuple[int, int], forwards: bool
+) -> None:
+    """Write which b fragments of the middle can be, in the range recorded, to [N, 2]."""
+    low, total = ground.mz[row, 0], ground.facts[row, 0]
+    top, slack = ground.facts[row, 2], ground.facts[row, 3]
+    for n in range(cuts.shape[0]):
+        may = _ends_inside(total, cuts[n], slack, forwards)
+        one, two = abs(cuts[n] - ends[0]) + _PROTON, abs(cuts[n] - ends[1]) + _PROTON
+        told[n, 0] = np.float32(may and ends[0] >= 0 and low <= one <= top)
+        told[n, 1] = np.float32(may and ends[1] >= 0 and low <= two <= top)
+
+
+@jit
 def add_middle(
     out: Floats,
-    at: int,
     weights: Floats,
     ground: Ground,
     row: int,
-    cut: int,
+    cuts: Ints,
     ends: tuple[int, int],
     forwards: bool,
 ) -> None:
-    """Add the fragments of the middle that a candidate makes, times their weights."""
-    mz, near, facts = ground.mz, ground.near, ground.facts
-    slack, top = facts[row, 3], facts[row, 2]
-    if facts[row, 0] - cut <= slack if forwards else _beside_head(cut, slack):
-        return
+    """Add what is found of the fragments of the middle that candidates make to rows [N, H]."""
+    mz, features, starts, near = ground.mz, ground.features, ground.starts, ground.near
+    total, slack, window = ground.facts[row, 0], ground.facts[row, 3], ground.window
+    last, told = near.shape[1] - 1, np.empty(FEW + ERRORS, np.float32)
     for fragment in range(2):
-        end = ends[fragment]
+        end = ends[0] if fragment == 0 else ends[1]
         if end < 0:
             continue
-        b = abs(cut - end) + _PROTON
-        if mz[row, 0] <= b <= top:
-            add(out, at, weights, _ASKED + fragment, np.float32(1))
-        for ion in range(2):
-            query = b - ion * _CO
-            if may_hit(near, row, query):
-                place = nearest(mz, ground.starts, row, query)
-                distance, width = mz[row, place] - query, _window(ground, query)
-                if abs(distance) <= width:
+        for n in range(cuts.shape[0]):
+            for ion in range(2):
+                query = abs(cuts[n] - end) + _PROTON - ion * _CO
+                if not near[row, min(query >> HIT_BITS, last)]:
+                    continue
+                place, width = nearest(mz, starts, row, query), _width(window, query)
+                distance = mz[row, place] - query
+                if abs(distance) <= width and _ends_inside(total, cuts[n], slack, forwards):
                     first = _BETWEEN + (2 * fragment + ion) * (FEW + ERRORS)
-                    for feature in range(FEW):
-                        value = ground.features[row, place, feature]
-                        add(out, at, weights, first + feature, value)
                     error = np.float32(distance) / np.float32(width)
-                    _add_error(out, at, weights, first + FEW, error)
+                    _tell_peak(told, features, row, place, FEW, error)
+                    add(out[n], weights, first, told, FEW + ERRORS)
 
 
 @jit
-def ahead_of(
-    nodes: Floats, proven: Bits, row: int, total: int, cut: int, forwards: bool
-) -> tuple[np.float32, np.float32]:
-    """The best two supports of the cuts one plain residue beyond a cut."""
-    cell, rest = cut // NODE_BIN, cut % NODE_BIN
-    best = second = np.float32(0)
-    for residue in range(PLAIN.shape[0]):
-        if forwards:
-            ahead = cut + PLAIN[residue]
-            at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
-        else:
-            ahead = cut - PLAIN[residue]
-            at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
-        if NODE_BIN < ahead < total and proven[row, at]:
-            value = nodes[row, at]
-            if value > best:
-                best, second = value, best
-            elif value > second:
-                second = value
-    return best, second
+def tell_ahead(told: Floats, ground: Ground, row: int, cuts: Ints, forwards: bool) -> None:
+    """Write the best two supports of the cuts one plain residue beyond each of [N] to [N, 2]."""
+    nodes, proven, total = ground.nodes, ground.proven, ground.facts[row, 0]
+    for n in range(cuts.shape[0]):
+        cut = cuts[n]
+        cell, rest = cut // NODE_BIN, cut % NODE_BIN
+        best = second = np.float32(0)
+        for residue in range(PLAIN.shape[0]):
+            if forwards:
+                ahead = cut + PLAIN[residue]
+                at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
+            else:
+                ahead = cut - PLAIN[residue]
+                at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
+            if NODE_BIN < ahead < total and proven[row, at]:
+                value = nodes[row, at]
+                if value > best:
+                    best, second = value, best
+                elif value > second:
+                    second = value
+        told[n, 0], told[n, 1] = best, second
 
 
 @jit
-def tell(told: Floats, at: int, remaining: int, slack: int, lightest: int) -> None:
-    """Write what remaining micro-dalton say of a candidate: the last six of a row of [N, DENSE]."""
-    told[at, PLAIN_AT + 4] = np.float32(abs(remaining) <= slack)
-    told[at, PLAIN_AT + 5] = np.float32(remaining < -slack)
-    told[at, PLAIN_AT + 6] = np.float32(slack < remaining < lightest - slack)
-    left = np.float32(remaining) * np.float32(1e-6)
-    told[at, PLAIN_AT + 7] = min(max(left / np.float32(0.03), np.float32(-3)), np.float32(3))
-    told[at, PLAIN_AT + 8] = min(max(left / np.float32(100), np.float32(-3)), np.float32(3))
-    told[at, PLAIN_AT + 9] = min(max(left / np.float32(1000), np.float32(-3)), np.float32(3))
+def tell_side(
+    told: Floats, ground: Ground, row: int, cuts: Ints, tokens: Ints, lightest: int, forwards: bool
+) -> None:
+    """Write what is known of candidates [N] beside their cuts to [N, 10]."""
+    nodes, immonium = ground.nodes, ground.immonium
+    total, slack = ground.facts[row, 0], ground.facts[row, 3]
+    tell_ahead(told[:, 1:3], ground, row, cuts, forwards)
+    for n in range(cuts.shape[0]):
+        cut = cuts[n]
+        remaining = total - cut if forwards else cut
+        inside = NODE_BIN < cut < total
+        told[n, 0] = nodes[row, cut // NODE_BIN] if inside else np.float32(0)
+        told[n, 3] = immonium[row, tokens[n]]
+        told[n, 4] = np.float32(abs(remaining) <= slack)
+        told[n, 5] = np.float32(remaining < -slack)
+        told[n, 6] = np.float32(slack < remaining < lightest - slack)
+        left = np.float32(remaining) * np.float32(1e-6)
+        told[n, 7] = min(max(left / np.float32(0.03), np.float32(-3)), np.float32(3))
+        told[n, 8] = min(max(left / np.float32(100), np.float32(-3)), np.float32(3))
+        told[n, 9] = min(max(left / np.float32(1000), np.float32(-3)), np.float32(3))
