@@ -62,7 +62,7 @@ class SequencingOptions(BaseModel):
         "from an empty answer",
     )
     n_beams: int = Field(
-        12,
+        8,
         ge=1,
         description="beams of the draft, in each direction, of those that weigh about as much",
     )
@@ -73,7 +73,7 @@ class SequencingOptions(BaseModel):
         description="beams so many nats worse than the best as far, or further, are given up",
     )
     judge_margin: float = Field(
-        4.0,
+        3.0,
         ge=0,
         description="drafts that are so many nats worse than the best are not judged, unless they "
         "are to be reported",

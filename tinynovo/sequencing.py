@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from tinynovo import checkpoint
 from tinynovo.annotation import alternatives, ambiguous, support
@@ -26,6 +27,8 @@ from tinynovo.psm import PSM
 from tinynovo.reasons import Reason, ReasonCode
 from tinynovo.solving import Hypothesis, Solver, find_device
 from tinynovo.spectrum import NO_CHARGE, Spectrum, preprocess
+
+T = TypeVar("T")
 
 _NO_FIT = Reason(ReasonCode.NO_PEPTIDE_FITS, "no peptide fits the precursor mass")
 
@@ -74,9 +77,8 @@ class Sequencer:
 
     def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
         """At least one PSM a spectrum, in input order; rank 1 first."""
-        for spectrum, found in self.explore(spectra):
-            told = self._chosen(found) if isinstance(found, list) else []
-            yield from self._psms(spectrum, found, told, self.options.top_match)
+        for _, rows in self._each(spectra, self._best):
+            yield from rows
 
     def judge(
         self, spectra: Iterable[Spectrum], propose: Proposer, *, closed: bool = False
@@ -102,9 +104,12 @@ class Sequencer:
         if self.options.strategy != "full":
             problem = f"strategy {self.options.strategy} judges no candidates"
             raise InputError(problem, remedy="use the strategy full")
-        for spectrum, found in self.explore(spectra, propose, closed=closed):
+
+        def proposed(spectrum: Spectrum, found: list[Answer] | Reason) -> list[PSM]:
             told = [a for a in found if a.proposed] if isinstance(found, list) else []
-            yield spectrum, list(self._psms(spectrum, found, told, len(told), closed))
+            return self._psms(spectrum, found, told, len(told), closed)
+
+        return self._each(spectra, proposed, propose, closed=closed)
 
     def explore(
         self,
@@ -115,52 +120,78 @@ class Sequencer:
     ) -> Iterator[tuple[Spectrum, list[Answer] | Reason]]:
         """All different answers to each spectrum, best first, or why there are none.
 
-        Spectra of a `window` are sorted by mass to be sequenced together. Where there is someone to
-        propose peptides, charges and isotopes without any are not tried, and nothing but proposals
-        where `closed`.
+        Where there is someone to propose peptides, charges and isotopes without any are not tried,
+        and nothing but proposals where `closed`.
         """
-        source = iter(spectra)
-        while window := list(islice(source, self.window)):
-            yield from zip(window, self._window(window, propose, closed), strict=True)
+        return self._each(spectra, lambda _, found: found, propose, closed=closed)
 
-    def _window(
-        self, window: Sequence[Spectrum], propose: Proposer | None, closed: bool
+    def _each(
+        self,
+        spectra: Iterable[Spectrum],
+        tell: Callable[[Spectrum, list[Answer] | Reason], T],
+        propose: Proposer | None = None,
+        *,
+        closed: bool = False,
+    ) -> Iterator[tuple[Spectrum, T]]:
+        """What is made of each spectrum and its answers, in input order.
+
+        Spectra of a `window` are sequenced together, those of similar mass in a batch. The
+        heaviest, which take longest, come first: threads then end at much the same time.
+        """
+        source, size = iter(spectra), self.options.together(self.solver.device.type)
+
+        def some(batch: list[tuple[Spectrum, list[Hypothesis] | Reason]]) -> list[T]:
+            answers = self._answers([found for _, found in batch], propose, closed)
+            pairs = zip(batch, answers, strict=True)
+            return [tell(spectrum, found) for (spectrum, _), found in pairs]
+
+        while window := list(islice(source, self.window)):
+            tried = [(spectrum, self._hypotheses(spectrum)) for spectrum in window]
+            order = sorted(range(len(tried)), key=lambda index: -_mass(tried[index][1]))
+            heaps = [order[begin : begin + size] for begin in range(0, len(order), size)]
+            told: dict[int, T] = {}
+            with self.solver.workers() as work:
+                batches = [[tried[index] for index in heap] for heap in heaps]
+                for heap, some_told in zip(heaps, work(some, batches), strict=True):
+                    told.update(zip(heap, some_told, strict=True))
+            yield from ((spectrum, told[index]) for index, spectrum in enumerate(window))
+
+    def _answers(
+        self, found: Sequence[list[Hypothesis] | Reason], propose: Proposer | None, closed: bool
     ) -> list[list[Answer] | Reason]:
-        reasons: dict[int, Reason] = {}
-        hypotheses: list[Hypothesis] = []
-        for index, spectrum in enumerate(window):
-            found = self._hypotheses(index, spectrum)
-            if isinstance(found, Reason):
-                reasons[index] = found
-            else:
-                hypotheses += found
-        answers: list[list[Answer]] = [[] for _ in window]
+        """Answers to spectra of which it is said how they may be read."""
+        hypotheses = [
+            replace(hypothesis, number=number)
+            for number, each in enumerate(found)
+            if isinstance(each, list)
+            for hypothesis in each
+        ]
+        answers: list[list[Answer]] = [[] for _ in found]
         first, last = self.options.isotope_error_range
         for isotopes in range(first, last + 1):
             tried = [h.shifted(isotopes) for h in hypotheses]
             if propose:
-                tried = [replace(h, proposals=self._fitting(window, h, propose)) for h in tried]
+                tried = [replace(h, proposals=self._fitting(h, propose)) for h in tried]
                 tried = [h for h in tried if h.proposals]
             else:
-                sure = {index for index, known in enumerate(answers) if self._sure(known)}
-                tried = [h for h in tried if h.spectrum not in sure]
+                sure = {number for number, known in enumerate(answers) if self._sure(known)}
+                tried = [h for h in tried if h.number not in sure]
             best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
-            tried = [replace(h, least=best[h.spectrum]) for h in tried]
-            for index, answer in self.solver.solve(tried, closed=closed):
-                answers[index].append(answer)
+            tried = [replace(h, least=best[h.number]) for h in tried]
+            for number, answer in self.solver.solve(tried, closed=closed):
+                answers[number].append(answer)
         return [
-            reasons.get(index) or _distinct(known) or _NO_FIT for index, known in enumerate(answers)
+            each if isinstance(each, Reason) else _distinct(known) or _NO_FIT
+            for each, known in zip(found, answers, strict=True)
         ]
 
-    def _fitting(
-        self, window: Sequence[Spectrum], tried: Hypothesis, propose: Proposer
-    ) -> tuple[Peptide, ...]:
+    def _fitting(self, tried: Hypothesis, propose: Proposer) -> tuple[Peptide, ...]:
         """The proposals that fit the precursor mass and are not too long."""
         mass = tried.peaks.precursor_mass
         width = self.solver.tolerance.window(mass)
         return tuple(
             peptide
-            for peptide in propose(window[tried.spectrum], tried.peaks)
+            for peptide in propose(tried.spectrum, tried.peaks)
             if abs(peptide.mass_udalton - mass) <= width
             and len(peptide) <= self.options.max_peptide_len
         )
@@ -173,7 +204,7 @@ class Sequencer:
         best = known[0]
         return self._scores(best, facts(best, known))[0] >= self.options.isotope_retry_below
 
-    def _hypotheses(self, index: int, spectrum: Spectrum) -> list[Hypothesis] | Reason:
+    def _hypotheses(self, spectrum: Spectrum) -> list[Hypothesis] | Reason:
         charges: Sequence[int | None] = (spectrum.precursor_charge,)
         if spectrum.precursor_charge is None:
             charges = self.options.default_charges
@@ -184,8 +215,13 @@ class Sequencer:
             if isinstance(peaks, Reason):
                 reason = peaks
             else:
-                found.append(Hypothesis(index, peaks))
+                found.append(Hypothesis(spectrum, peaks))
         return found or reason
+
+    def _best(self, spectrum: Spectrum, found: list[Answer] | Reason) -> list[PSM]:
+        """Rows of the best answers."""
+        told = self._chosen(found) if isinstance(found, list) else ()
+        return self._psms(spectrum, found, told, self.options.top_match)
 
     def _psms(
         self,
@@ -194,7 +230,7 @@ class Sequencer:
         told: Iterable[Answer],
         most: int,
         closed: bool = False,
-    ) -> Iterator[PSM]:
+    ) -> list[PSM]:
         """Rows of the best of some answers among all that were found."""
         reason = found if isinstance(found, Reason) else _NO_FIT
         blank = PSM(
@@ -214,10 +250,7 @@ class Sequencer:
         rivals = found if isinstance(found, list) else []
         rows = [self._psm(blank, answer, rivals, closed) for answer in told]
         rows.sort(key=lambda psm: -(psm.score or 0.0))
-        for rank, psm in enumerate(rows[:most], 1):
-            yield replace(psm, rank=rank)
-        if not rows:
-            yield blank
+        return [replace(psm, rank=rank) for rank, psm in enumerate(rows[:most], 1)] or [blank]
 
     def _chosen(self, found: Sequence[Answer]) -> Iterator[Answer]:
         """The first few answers of each charge."""
@@ -255,6 +288,13 @@ class Sequencer:
         """Probability that a peptide is right, and that each residue is."""
         calibration = self.frozen.calibration.get(DATABASE if closed else self.options.strategy)
         return calibration.scores(known) if calibration else uncalibrated(answer)
+
+
+def _mass(found: list[Hypothesis] | Reason) -> int:
+    """Of the heaviest reading of a spectrum."""
+    if isinstance(found, Reason):
+        return 0
+    return max(hypothesis.peaks.precursor_mass for hypothesis in found)
 
 
 def _distinct(answers: Iterable[Answer]) -> list[Answer]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,7 +27,7 @@ from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
 from tinynovo.recursion import judge, solve
-from tinynovo.spectrum import Peaks
+from tinynovo.spectrum import Peaks, Spectrum
 from tinynovo.tokens import PAD, decode, encode, peak_batch
 
 _ROOM = 3
@@ -103,21 +104,23 @@ class Hypothesis:
 
     Attributes
     ----------
-    spectrum : int
-        Number that its answers are given back with.
+    spectrum : Spectrum
     peaks : Peaks
     isotopes : int
     proposals : tuple of Peptide
         Peptides to judge beside those that are found.
     least : float
         The scorer's log-probability that what is found must exceed.
+    number : int
+        That answers are given back with.
     """
 
-    spectrum: int
+    spectrum: Spectrum
     peaks: Peaks
     isotopes: int = 0
     proposals: tuple[Peptide, ...] = ()
     least: float = float("-inf")
+    number: int = 0
 
     def shifted(self, isotopes: int) -> Hypothesis:
         """The same with the precursor taken to be so many isotopes too heavy."""
@@ -174,8 +177,6 @@ class Solver:
     ) -> Iterator[tuple[int, Answer]]:
         """Answers of any number of hypotheses, those of similar mass together.
 
-        The heaviest, which take longest, come first: threads then end at much the same time.
-
         Parameters
         ----------
         hypotheses : sequence of Hypothesis
@@ -185,17 +186,15 @@ class Solver:
         Yields
         ------
         (int, Answer)
-            `Hypothesis.spectrum` and an answer to it, in any order.
+            `Hypothesis.number` and an answer to it, in any order.
         """
         ordered = sorted(hypotheses, key=lambda h: -h.peaks.precursor_mass)
         size = self.options.together(self.device.type)
-        batches = [ordered[begin : begin + size] for begin in range(0, len(ordered), size)]
-        with self._workers() as work:
-            for answers in work(lambda batch: list(self._batch(batch, closed)), batches):
-                yield from answers
+        for begin in range(0, len(ordered), size):
+            yield from self._batch(ordered[begin : begin + size], closed)
 
     @contextmanager
-    def _workers(self) -> Iterator[Callable[..., Iterable[list[tuple[int, Answer]]]]]:
+    def workers(self) -> Iterator[Callable[..., Iterable[Any]]]:
         """A `map` over batches: on the CPU one a thread, which wastes less than several a batch."""
         threads = torch.get_num_threads()
         if self.device.type != "cpu" or threads == 1:
@@ -237,7 +236,7 @@ class Solver:
                 last = len(peptide.tokens)
                 each = tuple(residues[last - len(peptide) : last])
                 told = (opinion, order, certainty, each, proposed)
-                yield of.spectrum, Answer(peptide, of.peaks, of.isotopes, *told)
+                yield of.number, Answer(peptide, of.peaks, of.isotopes, *told)
 
     def _proposed(self, hypotheses: Sequence[Hypothesis], slots: int) -> tuple[Tensor, Tensor]:
         """Rows and tokens of the proposals of a batch: [N] and [N, S]."""
