@@ -54,9 +54,9 @@ def annotate(
     order = np.argsort(mz)
     first = np.searchsorted(mz, at - width, "left", order)
     last = np.searchsorted(mz, at + width, "right", order)
-    for row in np.flatnonzero(last > first):
+    for row in np.flatnonzero(last > first).tolist():
         near = order[first[row] : last[row]]
-        place = int(near[np.argmax(intensity[near])])
+        place = near[np.argmax(intensity[near])] if near.size > 1 else near[0]
         found[place] = found[place] or ions[row]
     return found
 

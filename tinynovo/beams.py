@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynovo.compositions import CELL, REACH, ROUNDING
 from tinynovo.kernels import UNFIT
 from tinynovo.lookups import MASSES, MODIFIES, Bits, Floats, Ground, Ints, jit
+from tinynovo.rules import Rules, composable, log_softmax
 from tinynovo.stores import Store, ask
 
 STRETCH = 57_000_000
@@ -32,25 +32,6 @@ NOTHING = np.float32(-1e30)
 _UNKNOWN = np.float32(1e30)
 
 
-class Rules(NamedTuple):
-    """What a peptide may be built of.
-
-    Attributes
-    ----------
-    first, others : bool [V]
-        As in `tinynovo.permitted.Permitted`.
-    heads : int64 [heads]
-        Micro-dalton of what may stand before the residues.
-    sums : int64 [cells + 1]
-        Of `tinynovo.compositions.compositions`.
-    """
-
-    first: Bits
-    others: Bits
-    heads: Ints
-    sums: Ints
-
-
 class Limits(NamedTuple):
     """How wide and how long is searched, as in `tinynovo.decoding.BeamOptions`."""
 
@@ -64,56 +45,18 @@ class Limits(NamedTuple):
 
 
 @jit
-def _log_softmax(
-    out: Floats, logits: Floats, rules: Rules, forwards: bool, anchor: int, slack: int
-) -> None:
-    """Write the log-probability of each token among those that fit and are permitted to [V].
-
-    That of the others is hardly above `UNFIT`.
-    """
-    most = np.float32(UNFIT)
-    for token in range(out.shape[0]):
-        begins = anchor == 0 if forwards else abs(anchor - MASSES[token]) <= slack
-        may = rules.first[token] if begins else rules.others[token]
-        out[token] = logits[token] if may else np.float32(UNFIT)
-        most = max(most, out[token])
-    total = np.float32(0)
-    for token in range(out.shape[0]):
-        if out[token] > UNFIT:
-            total += np.exp(out[token] - most)
-    if total > 0:
-        out -= most + np.log(total)
-
-
-@jit
-def _composable(rules: Rules, forwards: bool, remaining: int, window: int) -> bool:
-    """Whether residues, and backwards what may stand before them, can make up the rest."""
-    cells, room = rules.sums.shape[0] - 1, window + ROUNDING
-    for head in range(1 if forwards else rules.heads.shape[0]):
-        left = remaining if forwards else remaining - rules.heads[head]
-        low = min(max((left - room) // CELL, 0), cells)
-        high = min(max((left + room) // CELL, -1), cells - 1)
-        if left + room >= REACH or rules.sums[high + 1] > rules.sums[low]:
-            return True
-    return False
-
-
-@jit
-def _keep(
-    tokens: Ints, scores: Floats, before: Ints, length: int, token: int, score: np.float32
-) -> None:
-    """Put an answer where it stands among the best [K, S]; the worst falls out."""
-    at = scores.shape[0] - 1
+def _room(tokens: Ints, scores: Floats, score: np.float32) -> int:
+    """Make room for an answer among the best [K, S], where the worst falls out; -1: none."""
+    at: int = scores.shape[0] - 1
     if score <= scores[at]:
-        return
+        return -1
     while at > 0 and scores[at - 1] < score:
         scores[at] = scores[at - 1]
-        tokens[at] = tokens[at - 1]
+        for place in range(tokens.shape[1]):
+            tokens[at, place] = tokens[at - 1, place]
         at -= 1
     scores[at] = score
-    tokens[at, :length] = before[:length]
-    tokens[at, length] = token
-    tokens[at, length + 1 :] = 0
+    return at
 
 
 class Task(NamedTuple):
@@ -129,7 +72,7 @@ class Task(NamedTuple):
     rules : Rules
     limits : Limits
     window : int
-        As `draft` takes them.
+        As `drafts` takes them.
     """
 
     done: Ints
@@ -142,118 +85,155 @@ class Task(NamedTuple):
     window: int
 
 
-class Stretches(NamedTuple):
-    """Partial answers, in each of T stretches of mass the best W.
+class Partials(NamedTuple):
+    """Partial answers: a tree of N nodes, and in each of T stretches of mass the best W.
 
     Attributes
     ----------
+    parent, token, length : int64 [N]
+        What a node adds a token to, which, and how many there are then. Node 0 is nothing.
+    begun : bool [N]
+        Whether the first token stands before the residues.
+    used : int64 [1]
+        Nodes that there are.
     held : int64 [T]
-        How many there are.
-    score, anchor, length : [T, W]
-    tokens : int64 [T, W, S]
+        How many partial answers a stretch has.
+    score, anchor, node : [T, W]
     """
 
+    parent: Ints
+    token: Ints
+    length: Ints
+    begun: Bits
+    used: Ints
     held: Ints
     score: Floats
     anchor: Ints
-    length: Ints
-    tokens: Ints
+    node: Ints
+
+
+@jit
+def _partials(count: int, width: int) -> Partials:
+    """Room for so many stretches of so many partial answers."""
+    shape, room = (count, width), count * width * MASSES.shape[0] + 1
+    held, score = np.zeros(count, np.int64), np.full(shape, NOTHING)
+    anchor, node = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    parent, token = np.empty(room, np.int64), np.empty(room, np.int64)
+    length, begun = np.empty(room, np.int64), np.empty(room, np.bool_)
+    parent[0], token[0], length[0], begun[0] = 0, 0, 0, False
+    used = np.ones(1, np.int64)
+    return Partials(parent, token, length, begun, used, held, score, anchor, node)
 
 
 @jit
 def _put(
-    into: Stretches, at: int, source: Stretches, place: int, beam: int, token: int, cut: int,
+    partials: Partials,
+    width: int,
+    at: int,
+    parent: int,
+    token: int,
+    cut: int,
     score: np.float32,
-) -> None:  # fmt: skip
-    """Put a partial answer with a token more where it stands in a stretch; the worst falls out."""
-    width, length = into.score.shape[1], source.length[place, beam]
-    if into.held[at] == width and score <= into.score[at, width - 1]:
+) -> None:
+    """Put a partial answer with a token more where it stands among so many of a stretch."""
+    held, scores, anchors, nodes = partials.held, partials.score, partials.anchor, partials.node
+    if held[at] == width and score <= scores[at, width - 1]:
         return
-    into.held[at] = min(into.held[at] + 1, width)
-    n = into.held[at] - 1
-    while n > 0 and into.score[at, n - 1] < score:
-        into.score[at, n], into.anchor[at, n] = into.score[at, n - 1], into.anchor[at, n - 1]
-        into.length[at, n], into.tokens[at, n] = into.length[at, n - 1], into.tokens[at, n - 1]
+    held[at] = min(held[at] + 1, width)
+    n = held[at] - 1
+    while n > 0 and scores[at, n - 1] < score:
+        scores[at, n], anchors[at, n] = scores[at, n - 1], anchors[at, n - 1]
+        nodes[at, n] = nodes[at, n - 1]
         n -= 1
-    into.score[at, n], into.anchor[at, n], into.length[at, n] = score, cut, length + 1
-    into.tokens[at, n, :length] = source.tokens[place, beam, :length]
-    into.tokens[at, n, length] = token
-    into.tokens[at, n, length + 1 :] = 0
+    node, length = partials.used[0], partials.length[parent]
+    scores[at, n], anchors[at, n], nodes[at, n] = score, cut, node
+    partials.parent[node], partials.token[node] = parent, token
+    partials.length[node] = length + 1
+    partials.begun[node] = MODIFIES[token] if length == 0 else partials.begun[parent]
+    partials.used[0] += 1
 
 
 @jit
-def _stretches(count: int, width: int, slots: int) -> Stretches:
-    shape = (count, width)
-    held, tokens = np.zeros(count, np.int64), np.zeros((count, width, slots), np.int64)
-    anchor, length = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    return Stretches(held, np.full(shape, NOTHING), anchor, length, tokens)
+def _finish(task: Task, partials: Partials, parent: int, token: int, score: np.float32) -> None:
+    """Put a partial answer with a last token among the best, if it is one of them."""
+    at = _room(task.done, task.scores, score)
+    if at >= 0:
+        length = partials.length[parent]
+        task.done[at, length:] = 0
+        task.done[at, length] = token
+        for place in range(length - 1, -1, -1):
+            task.done[at, place] = partials.token[parent]
+            parent = partials.parent[parent]
 
 
 @jit
 def _lengthen(
-    into: Stretches, source: Stretches, place: int, task: Task, low: np.float32, least: float
+    partials: Partials, width: int, place: int, task: Task, low: np.float32, least: float
 ) -> None:
     """Give the partial answers of a stretch one token more: they are done, or go further.
 
     Those below the low one are dropped.
     """
-    done, scores, store, ground, row, rules, limits, window = task
+    scores, store, ground, row, rules, limits = task[1:7]
     forwards, total = store.weights.forwards, ground.facts[row, 0]
     slack, step = ground.facts[row, 3], 1 if forwards else -1
-    width = source.score.shape[1]
-    alive, anchor = np.empty(width, np.int64), np.empty(width, np.int64)
-    past, count = np.zeros((width, 2), np.int64), 0
-    for beam in range(source.held[place]):
-        score, length = source.score[place, beam], source.length[place, beam]
+    window, held = min(task.window, slack), partials.held[place]
+    alive, anchor = np.empty(held, np.int64), np.empty(held, np.int64)
+    past, count = np.zeros((held, 2), np.int64), 0
+    for beam in range(held):
+        score, node = partials.score[place, beam], partials.node[place, beam]
         if score >= low and score > scores[-1] and score > least:
-            alive[count], anchor[count] = beam, source.anchor[place, beam]
-            for back in range(min(length, 2)):
-                past[count, back] = source.tokens[place, beam, length - 1 - back]
+            alive[count], anchor[count] = beam, partials.anchor[place, beam]
+            past[count, 0] = partials.token[node]
+            past[count, 1] = partials.token[partials.parent[node]]
             count += 1
     where = ask(store, ground, np.full(count, row), anchor[:count], past[:count])
-    value = np.empty(MASSES.shape[0], np.float32)
+    value, values = np.empty(MASSES.shape[0], np.float32), store.values
     for n in range(count):
-        beam, length = alive[n], source.length[place, alive[n]]
-        tokens, base = source.tokens[place, beam], source.score[place, beam]
-        _log_softmax(value, store.values[where[n]], rules, forwards, anchor[n], slack)
+        base, node = partials.score[place, alive[n]], partials.node[place, alive[n]]
+        length, begun = partials.length[node], partials.begun[node]
+        log_softmax(value, values, where[n], rules, forwards, anchor[n], slack)
         for token in range(value.shape[0]):
             reached = base + value[token]
-            fits = value[token] > UNFIT / 2 and reached >= low
-            if not fits or reached <= scores[-1] or reached <= least:
+            if value[token] <= UNFIT / 2 or reached < low:
+                continue
+            if reached <= scores[-1] or reached <= least:
                 continue
             cut = anchor[n] + step * MASSES[token]
             remaining = total - cut if forwards else cut
-            begun = length > 0 and MODIFIES[tokens[0]]
             residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
             asked = limits.shortest <= residues <= limits.longest
-            if asked and abs(remaining) <= min(window, slack):
-                _keep(done, scores, tokens, length, token, reached)
+            if asked and abs(remaining) <= window:
+                _finish(task, partials, node, token, reached)
             opens = abs(remaining) > slack and length + 1 < limits.slots
             opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
-            if opens and _composable(rules, forwards, remaining, min(window, slack)):
-                at = (total - remaining + STRETCH) // STRETCH
-                _put(into, at, source, place, beam, token, cut, reached)
+            if opens and composable(rules, forwards, remaining, window):
+                at = (total - remaining + STRETCH) // STRETCH + 1
+                _put(partials, width, at, node, token, cut, reached)
 
 
 @jit
-def _sweep(task: Task, width: int, margin: np.float32, least: float) -> None:
-    """Search all stretches, one after the other, with so many beams in each."""
-    _, scores, store, ground, row, _, limits, _ = task
-    total = ground.facts[row, 0]
-    count = total // STRETCH + 3
-    found, root = _stretches(count, width, limits.slots), _stretches(1, 1, limits.slots)
-    root.held[0], root.score[0, 0] = 1, 0
-    root.anchor[0, 0] = 0 if store.weights.forwards else total
-    _lengthen(found, root, 0, task, -margin, least)
-    for place in range(count):
-        if found.held[place]:
-            ahead = found.score[place:, 0].max() - margin
-            low = max(ahead, scores[0] - np.float32(limits.behind))
-            _lengthen(found, found, place, task, low, least)
+def _sweep(task: Task, partials: Partials, width: int, margin: np.float32, least: float) -> None:
+    """Search all stretches, one after the other, with so many beams in each.
+
+    The first is that of nothing alone.
+    """
+    scores, total = task.scores, task.ground.facts[task.row, 0]
+    held, score = partials.held, partials.score
+    held[:] = 0
+    score[:, 0] = NOTHING
+    held[0], score[0, 0], partials.used[0] = 1, 0, 1
+    partials.anchor[0, 0] = 0 if task.store.weights.forwards else total
+    partials.node[0, 0] = 0
+    for place in range(total // STRETCH + 4):
+        if held[place]:
+            ahead = score[place:, 0].max() - margin
+            low = max(ahead, scores[0] - np.float32(task.limits.behind))
+            _lengthen(partials, width, place, task, low, least)
 
 
 @jit
-def _search(task: Task, least: float) -> None:
+def _search(task: Task, partials: Partials, least: float) -> None:
     """Search for what exceeds a log-probability.
 
     Where all that might have come to an end was given up, it is searched again, more widely.
@@ -261,9 +241,9 @@ def _search(task: Task, least: float) -> None:
     width, margin = task.limits.beams, np.float32(task.limits.margin)
     if least > NOTHING:
         width = (width + 1) // 2
-    _sweep(task, width, margin, least)
+    _sweep(task, partials, width, margin, least)
     if task.scores[0] == NOTHING and least <= NOTHING:
-        _sweep(task, max(width, FALLBACK), -NOTHING, least)
+        _sweep(task, partials, max(width, FALLBACK), -NOTHING, least)
 
 
 @jit
@@ -284,7 +264,7 @@ def _along(
     for place in range(length):
         token = tokens[place if forwards else length - 1 - place]
         where = ask(store, ground, rows, anchor, past)
-        _log_softmax(value, store.values[where[0]], rules, forwards, anchor[0], slack)
+        log_softmax(value, store.values, where[0], rules, forwards, anchor[0], slack)
         total += value[token]
         if total <= bound:
             return NOTHING
@@ -295,6 +275,7 @@ def _along(
 
 @jit
 def _found(
+    partials: Partials,
     one: Store,
     two: Store,
     ground: Ground,
@@ -312,8 +293,8 @@ def _found(
     tokens = np.zeros((2 * few, limits.slots), np.int64)
     told = np.full((2 * few, 2), NOTHING)
     about = (ground, row, rules, limits, window)
-    _search(Task(tokens[:few], told[:few, 0], one, *about), least)
-    _search(Task(tokens[few:], told[few:, 1], two, *about), least)
+    _search(Task(tokens[:few], told[:few, 0], one, *about), partials, least)
+    _search(Task(tokens[few:], told[few:, 1], two, *about), partials, least)
     for n in range(2 * few):
         if n >= few:
             length = _length(tokens[n])
@@ -328,7 +309,10 @@ def _found(
 
 
 @jit
-def draft(
+def _draft(
+    best: Ints,
+    scores: Floats,
+    partials: Partials,
     one: Store,
     two: Store,
     ground: Ground,
@@ -337,31 +321,12 @@ def draft(
     limits: Limits,
     window: int,
     least: float,
-) -> tuple[Ints, Floats]:
-    """The best answers to a spectrum [K, S], in order, and their scores [K].
-
-    Parameters
-    ----------
-    one, two : Store
-        Forwards and backwards, with room for all that may be asked.
-    ground : Ground
-    row : int
-        Of the spectrum.
-    rules : Rules
-    limits : Limits
-    window : int
-        Micro-dalton by which an answer may miss the precursor.
-    least : float
-        Log-probability, mean of both directions, that an answer must exceed.
-    """
-    tokens, told = _found(one, two, ground, row, rules, limits, window, least)
+) -> None:
+    """Write the best answers to a spectrum to [K, S], in order, and their scores to [K]."""
+    tokens, told = _found(partials, one, two, ground, row, rules, limits, window, least)
     own = np.empty(told.shape[0], np.float32)
     for n in range(own.shape[0]):
         own[n] = told[n, 1] if told[n, 0] == _UNKNOWN else told[n, 0]
-    best, scores = (
-        np.zeros((limits.candidates, limits.slots), np.int64),
-        np.full(limits.candidates, NOTHING),
-    )
     for n in np.argsort(-own, kind="mergesort"):
         if own[n] == NOTHING:
             break
@@ -372,9 +337,41 @@ def draft(
                 told[n, side] = _along(store, ground, row, rules, tokens[n], 2 * bound - own[n])
         mean = (told[n, 0] + told[n, 1]) / np.float32(2)
         if mean > bound:
-            length = _length(tokens[n])
-            _keep(best, scores, tokens[n], length - 1, tokens[n, length - 1], mean)
+            best[_room(best, scores, mean)] = tokens[n]
     for n in range(1, limits.candidates):
         if scores[n] < scores[0] - limits.behind:
             best[n], scores[n] = 0, NOTHING
+
+
+@jit
+def drafts(
+    one: Store,
+    two: Store,
+    ground: Ground,
+    rules: Rules,
+    limits: Limits,
+    window: Ints,
+    least: Floats,
+) -> tuple[Ints, Floats]:
+    """The best answers to spectra [B, K, S], in order, and their scores [B, K].
+
+    Parameters
+    ----------
+    one, two : Store
+        Forwards and backwards, with room for all that may be asked.
+    ground : Ground
+    rules : Rules
+    limits : Limits
+    window : int64 [B]
+        Micro-dalton by which an answer may miss the precursor.
+    least : float32 [B]
+        Log-probability, mean of both directions, that an answer must exceed.
+    """
+    shape = (window.shape[0], limits.candidates)
+    best, scores = np.zeros((*shape, limits.slots), np.int64), np.full(shape, NOTHING)
+    stretches = ground.facts[:, 0].max() // STRETCH + 4
+    partials = _partials(stretches, max(limits.beams, FALLBACK))
+    for row in range(shape[0]):
+        told = (ground, row, rules, limits, window[row], least[row])
+        _draft(best[row], scores[row], partials, one, two, *told)
     return best, scores

@@ -83,6 +83,16 @@ class Answer:
         ions = annotate(mz, peaks.intensity, peptide, peaks.precursor_charge)
         return blocks(ions, len(peptide))
 
+    @cached_property
+    def cuts(self) -> NDArray[np.int64]:
+        """Masses before, between and after the residues: int64 [residues + 1], micro-dalton.
+
+        An N-terminal modification counts with the first residue.
+        """
+        table, tokens = residue_table(), self.peptide.tokens
+        total = np.cumsum([0, *(table[token].total for token in tokens)])
+        return np.delete(total, 1) if len(tokens) > len(self.peptide) else total
+
 
 @dataclass(frozen=True, eq=False)
 class Facts:
@@ -111,7 +121,7 @@ def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
     own = share[next(row for row, rival in enumerate(rivals) if rival is answer)]
     settled = answer.blocks
     seen = (len(settled) - 1) / max(1, len(peptide) - 1)
-    agreed = _logits(_agreement(peptide, rivals, share))
+    agreed = _logits(_agreement(answer, rivals, share))
     return Facts(
         np.array(
             [
@@ -130,28 +140,16 @@ def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
 
 
 def _agreement(
-    peptide: Peptide, rivals: Sequence[Answer], share: NDArray[np.float64]
+    answer: Answer, rivals: Sequence[Answer], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Share of the rivals that have a residue between the same two cuts, of each residue."""
-    own = _cuts(peptide)
-    agreed = np.zeros(len(peptide))
-    for rival, weight in zip(rivals, share, strict=True):
-        other = _cuts(rival.peptide)
-        place = np.searchsorted(other, own - SAME_CUT)
+    own, agreed = answer.cuts, np.zeros(len(answer.peptide))
+    for rival, weight in zip(rivals, share.tolist(), strict=True):
+        other = rival.cuts
+        place = other.searchsorted(own - SAME_CUT)
         found = other[np.minimum(place, len(other) - 1)] <= own + SAME_CUT
-        agreed += weight * (found[1:] & found[:-1] & (np.diff(place) == 1))
+        agreed += weight * (found[1:] & found[:-1] & (place[1:] - place[:-1] == 1))
     return agreed
-
-
-def _cuts(peptide: Peptide) -> NDArray[np.int64]:
-    """Masses before, between and after the residues: int64 [residues + 1], micro-dalton.
-
-    An N-terminal modification counts with the first residue.
-    """
-    table = residue_table()
-    masses = [table[token].total for token in peptide.tokens]
-    total = np.concatenate([[0], np.cumsum(masses)])
-    return total[np.arange(len(total)) != 1] if len(masses) > len(peptide) else total
 
 
 def _logits(probability: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from tinynovo.beams import FALLBACK, LOST, NOTHING, STRETCH
 from tinynovo.compositions import CELL, REACH, ROUNDING, compositions
 from tinynovo.evidence import PeakTable, closing_slack, compiled
 from tinynovo.permitted import Permitted
+from tinynovo.rules import Rules
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
@@ -381,19 +382,16 @@ def _compiled_drafts(
 ) -> Candidates:
     """The same, spectrum by spectrum."""
     masks = (permitted.first.numpy(), permitted.others.numpy(), permitted.heads().numpy())
-    rules = beams.Rules(*masks, compositions())
+    rules = Rules(*masks, compositions())
     slots, few = options.max_slots, options.candidates
     lengths = (options.shortest, options.longest, slots)
     limits = beams.Limits(options.n_beams, few, options.margin, options.behind, *lengths)
-    count = window.numel()
-    tokens = torch.zeros(count, few, slots, dtype=torch.int64)
-    score = torch.full((count, few), -torch.inf)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
-    stretches = int(table.batch.residue_mass.max()) // STRETCH + 3
+    stretches = int(table.batch.residue_mass.max()) // STRETCH + 4
     most = stretches * (options.n_beams + max(options.n_beams, FALLBACK)) + slots * few
+    first, second = (memo.reserve(most * window.numel()) for memo in (one, two))
     least = least.clamp(min=float(beams.NOTHING))
-    for row, known in enumerate(zip(window.tolist(), least.tolist(), strict=True)):
-        stores = (one.reserve(most), two.reserve(most))
-        found = beams.draft(stores[0], stores[1], table.ground, row, rules, limits, *known)
-        tokens[row], score[row] = (torch.from_numpy(part) for part in found)
+    known = (window.numpy(), least.numpy())
+    found = beams.drafts(first, second, table.ground, rules, limits, *known)
+    tokens, score = (torch.from_numpy(part) for part in found)
     return Candidates(tokens, score.masked_fill(score <= float(beams.NOTHING), -torch.inf))

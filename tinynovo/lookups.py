@@ -269,8 +269,14 @@ def nodes(out: Floats, mz: Ints, intensity: Floats, counts: Ints, residue_mass: 
 def stronger(out: Floats, mz: Ints, intensity: Floats, counts: Ints, near: int) -> None:
     """Count the peaks stronger than each, among all and among the near: to zeros [2, B, P]."""
     for row in range(mz.shape[0]):
-        for one in range(counts[row]):
-            for other in range(counts[row]):
-                if intensity[row, other] > intensity[row, one]:
-                    out[0, row, one] += 1
-                    out[1, row, one] += abs(mz[row, other] - mz[row, one]) < near
+        count, first = counts[row], 0
+        ranked = np.sort(intensity[row, :count])
+        for one in range(count):
+            at, own = mz[row, one], intensity[row, one]
+            out[0, row, one] = count - np.searchsorted(ranked, own, side="right")
+            while mz[row, first] <= at - near:
+                first += 1
+            for other in range(first, count):
+                if mz[row, other] >= at + near:
+                    break
+                out[1, row, one] += intensity[row, other] > own

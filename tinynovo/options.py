@@ -98,6 +98,12 @@ class SequencingOptions(BaseModel):
     isotope_retry_below: float = Field(
         0.5, ge=0, le=1, description="further isotopes are tried unless the answer scores as much"
     )
+    isotope_retry_pairs: float = Field(
+        0.4,
+        ge=0,
+        description="nor where pairs of fragments that weigh together what the precursor then does "
+        "are so much less intense than those without further isotopes; 0: always",
+    )
     default_charges: tuple[int, ...] = Field(
         (2, 3, 4), description="charges tried where the file gives none"
     )
@@ -150,6 +156,7 @@ EFFORTS: dict[str, tuple[str, ...]] = {
         "halt_probability=1",
         "isotope_error_range=[0, 2]",
         "isotope_retry_below=1",
+        "isotope_retry_pairs=0",
     ),
 }
 """What each effort sets; benchmarks/effort.py measures what it costs and brings."""

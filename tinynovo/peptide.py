@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from typing import NamedTuple
 
 from tinynovo.errors import InputError
 from tinynovo.masses import (
@@ -137,8 +138,7 @@ class Peptide:
         return self.proforma
 
 
-@dataclass(frozen=True)
-class Fragment:
+class Fragment(NamedTuple):
     """A fragment ion.
 
     Attributes
@@ -198,10 +198,11 @@ def fragments(
             part = residues[len(residues) - ordinal :] if kind == "y" else residues[:ordinal]
             for charge in charges:
                 for loss, parts in wanted:
-                    if parts and not _can_lose(part, parts):
-                        continue
-                    lost = sum(formula_mass(name) * count for name, count in parts.items())
-                    neutral = mass / MICRO + _SERIES[kind] - lost
+                    neutral = mass / MICRO + _SERIES[kind]
+                    if parts:
+                        if not _can_lose(part, parts):
+                            continue
+                        neutral -= sum(formula_mass(name) * n for name, n in parts.items())
                     ions.append(Fragment(kind, ordinal, charge, loss, ion_mz(neutral, charge)))
     return ions
 

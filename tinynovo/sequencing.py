@@ -175,7 +175,8 @@ class Sequencer:
                 tried = [h for h in tried if h.proposals]
             else:
                 sure = {number for number, known in enumerate(answers) if self._sure(known)}
-                tried = [h for h in tried if h.number not in sure]
+                pairs = zip(hypotheses, tried, strict=True)
+                tried = [h for plain, h in pairs if h.number not in sure and self._may_be(plain, h)]
             best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
             tried = [replace(h, least=best[h.number]) for h in tried]
             for number, answer in self.solver.solve(tried, closed=closed):
@@ -203,6 +204,13 @@ class Sequencer:
         known = _distinct(known)
         best = known[0]
         return self._scores(best, facts(best, known))[0] >= self.options.isotope_retry_below
+
+    def _may_be(self, plain: Hypothesis, tried: Hypothesis) -> bool:
+        """Whether the fragments speak no more against this isotope than they may."""
+        least = self.options.isotope_retry_pairs
+        if tried.isotopes == plain.isotopes or not least:
+            return True
+        return tried.peaks.complements > least * plain.peaks.complements
 
     def _hypotheses(self, spectrum: Spectrum) -> list[Hypothesis] | Reason:
         charges: Sequence[int | None] = (spectrum.precursor_charge,)

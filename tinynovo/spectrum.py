@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from tinynovo.masses import ISOTOPE_SPACING, WATER, neutral_mass, to_udalton, udalton
+from tinynovo.masses import ISOTOPE_SPACING, PROTON, WATER, neutral_mass, to_udalton, udalton
 from tinynovo.reasons import Reason, ReasonCode
 
 _LIGHTEST, _HEAVIEST = 100.0, 20_000.0
@@ -20,6 +20,10 @@ _LIGHTEST, _HEAVIEST = 100.0, 20_000.0
 
 _WHOLE = 2**63
 """What the whole numbers of tables end before."""
+
+_PROTON = udalton(PROTON)
+_PAIR_WINDOW, _PAIR_SHARE = udalton(0.01), 12e-6
+"""By how much a pair of peaks may miss the precursor: micro-dalton, and a share of the m/z."""
 
 NO_CHARGE = Reason(ReasonCode.NO_CHARGE, "no precursor charge")
 
@@ -116,6 +120,22 @@ class Peaks:
         """The same peaks with the precursor taken to be ``isotopes`` isotopes too heavy."""
         mass = self.precursor_mass - udalton(isotopes * ISOTOPE_SPACING)
         return Peaks(self.mz, self.intensity, mass, self.precursor_charge)
+
+    @property
+    def complements(self) -> float:
+        """How intense pairs of peaks are that weigh together what the precursor does.
+
+        A b and a y ion of one cut do so, the one 1+ and the other 1+ or 2+. Summed over pairs, the
+        root of the product of both intensities; 0 where there are none.
+        """
+        total, last = 0.0, len(self.mz) - 1
+        for charge in (1, 2):
+            other = self.precursor_mass - (self.mz - _PROTON) * charge + _PROTON
+            above = np.searchsorted(self.mz, other)
+            for place in (np.clip(above, 0, last), np.clip(above - 1, 0, last)):
+                near = np.abs(self.mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other
+                total += float(np.sqrt(self.intensity * self.intensity[place])[near].sum())
+        return total
 
 
 def preprocess(
