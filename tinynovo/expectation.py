@@ -53,6 +53,14 @@ _UNLIKELY = -6.0
 
 
 def manner(table: PeakTable) -> Tensor:
+    """How spectra came about, found out once: float32 [B, MANNER]."""
+    if manner not in table.memos:
+        table.memos[manner] = _manner(table)
+    found: Tensor = table.memos[manner]
+    return found
+
+
+def _manner(table: PeakTable) -> Tensor:
     """How a spectrum came about, whatever peptide it is of: float32 [B, MANNER].
 
     Charge, mass, number of peaks and grid of the m/z; weakest, mean and median intensity; range

@@ -241,7 +241,8 @@ class Shared(nn.Module):
             else:
                 one, forwards, two, backwards = scorer(*about)
                 embedding = torch.cat([one, two], -1)
-            prior = torch.stack([forwards, backwards], -1).log_softmax(-2).clamp(min=_LOW)
+            each = [logits.log_softmax(-1).clamp(min=_LOW) for logits in (forwards, backwards)]
+            prior = torch.stack(each, -1)
         return embedding, prior
 
     @staticmethod

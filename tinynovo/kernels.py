@@ -35,12 +35,12 @@ _MODIFICATIONS = np.flatnonzero(MODIFIES)
 _TOKENS = len(MASSES)
 _AROUND = MAIN + GLOBALS + 3
 
-_P0, _P1, _P2 = np.float32(1.12838151), np.float32(0.369416205), np.float32(0.0732323338)
-_P3, _P4, _P5 = np.float32(0.0104415678), np.float32(0.000262807691), np.float32(-1.49488217e-06)
-_Q1, _Q2 = np.float32(0.660727349), np.float32(0.185155119)
-_Q3, _Q4 = np.float32(0.0286481663), np.float32(0.00244950918)
-_HALF, _ONE = np.float32(0.5), np.float32(1)
-_ROOT_HALF, _END = np.float32(0.5**0.5), np.float32(3.9)
+_C0, _C1, _C2 = np.float32(0.156905115), np.float32(-0.0771921575), np.float32(0.054690212)
+_C3, _C4, _C5 = np.float32(-0.0401360877), np.float32(0.0283849332), np.float32(-0.018909758)
+_C6, _C7, _C8 = np.float32(0.0111206658), np.float32(-0.00541841285), np.float32(0.00311995111)
+_C9, _C10 = np.float32(-0.0022578456), np.float32(0.000803874398)
+_HALF, _ONE, _END = np.float32(0.5), np.float32(1), np.float32(4.5)
+_SCALE = np.float32(2 / 4.5**2)
 
 _FEW = 8
 """Anchors whose contexts are made together: few enough that the matrices stay on one thread."""
@@ -95,17 +95,18 @@ class Weights(NamedTuple):
 def gelu(rows: Floats, bias: Floats) -> None:
     """Put x (1 + erf(x / sqrt 2)) / 2, x with its bias [H] added, in the place of rows [N, H].
 
-    The error function is a rational function of its argument, clamped to where it is 1 in
-    float32, fitted by least squares at Chebyshev's nodes: off by 1e-6 at most.
+    Less x / 2 that is x times an odd function of x, here a polynomial of its square, clamped to
+    where it hardly differs from 1 / 2, fitted by least squares at Chebyshev's nodes: off by 4e-6 at
+    most, by 3e-6 of x beyond 4.5.
     """
     for n in range(rows.shape[0]):
         for h in range(rows.shape[1]):
             x = rows[n, h] + bias[h]
-            u = min(max(x * _ROOT_HALF, -_END), _END)
-            t = u * u
-            above = ((((_P5 * t + _P4) * t + _P3) * t + _P2) * t + _P1) * t + _P0
-            below = (((_Q4 * t + _Q3) * t + _Q2) * t + _Q1) * t + _ONE
-            rows[n, h] = x * (_HALF + _HALF * u * above / below)
+            u = min(max(x, -_END), _END)
+            t = u * u * _SCALE - _ONE
+            p = (((((_C10 * t + _C9) * t + _C8) * t + _C7) * t + _C6) * t + _C5) * t + _C4
+            p = (((p * t + _C3) * t + _C2) * t + _C1) * t + _C0
+            rows[n, h] = x * (_HALF + u * p)
 
 
 @jit

@@ -174,9 +174,10 @@ class Sequencer:
                 tried = [replace(h, proposals=self._fitting(h, propose)) for h in tried]
                 tried = [h for h in tried if h.proposals]
             else:
-                sure = {number for number, known in enumerate(answers) if self._sure(known)}
                 pairs = zip(hypotheses, tried, strict=True)
-                tried = [h for plain, h in pairs if h.number not in sure and self._may_be(plain, h)]
+                tried = [h for plain, h in pairs if self._may_be(plain, h)]
+                sure = {h.number for h in tried if self._sure(answers[h.number])}
+                tried = [h for h in tried if h.number not in sure]
             best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
             tried = [replace(h, least=best[h.number]) for h in tried]
             for number, answer in self.solver.solve(tried, closed=closed):

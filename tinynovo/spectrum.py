@@ -128,13 +128,14 @@ class Peaks:
         A b and a y ion of one cut do so, the one 1+ and the other 1+ or 2+. Summed over pairs, the
         root of the product of both intensities; 0 where there are none.
         """
-        total, last = 0.0, len(self.mz) - 1
-        for charge in (1, 2):
-            other = self.precursor_mass - (self.mz - _PROTON) * charge + _PROTON
-            above = np.searchsorted(self.mz, other)
-            for place in (np.clip(above, 0, last), np.clip(above - 1, 0, last)):
-                near = np.abs(self.mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other
-                total += float(np.sqrt(self.intensity * self.intensity[place])[near].sum())
+        mass = (self.mz - _PROTON) * np.array([[1], [2]])
+        other = self.precursor_mass + _PROTON - mass
+        window, above = _PAIR_WINDOW + _PAIR_SHARE * other, self.mz.searchsorted(other)
+        total = 0.0
+        for place in (np.minimum(above, len(self.mz) - 1), np.maximum(above - 1, 0)):
+            row, peak = np.nonzero(np.abs(self.mz[place] - other) <= window)
+            pairs = self.intensity[peak] * self.intensity[place[row, peak]]
+            total += float(np.sqrt(pairs).sum())
         return total
 
 
