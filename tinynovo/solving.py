@@ -36,7 +36,7 @@ _ROOM = 3
 _STRIDE = 4
 """Slots are counted in multiples of so many: spectra that need as many are solved together."""
 
-_BEHIND = 10.0
+_BEHIND = 5.0
 """Nats behind the best from which on a draft has no say in how sure that is."""
 
 _FEW = 2
