@@ -16,8 +16,8 @@ from itertools import combinations_with_replacement, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynovo.masses import residue_table, udalton
-from tinynovo.peptide import Fragment, Peptide, fragments
+from tinynovo.masses import PROTON, residue_table, udalton
+from tinynovo.peptide import Fragment, Peptide, fragment_masses
 
 TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
 """A peak is a fragment's within the wider of the two."""
@@ -48,16 +48,20 @@ def annotate(
     """
     found: list[Fragment | None] = [None] * mz.size
     charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
-    ions = sorted(fragments(peptide, charges), key=lambda ion: ion.charge)
-    at = np.array([ion.mz for ion in ions])
+    neutral = np.array([fragment_masses(peptide, series) for series in "by"])
+    at = neutral / np.array(charges)[:, None, None] + PROTON
     width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
     order = np.argsort(mz)
-    first = np.searchsorted(mz, at - width, "left", order)
-    last = np.searchsorted(mz, at + width, "right", order)
-    for row in np.flatnonzero(last > first).tolist():
+    ascending = mz[order]
+    first, last = ascending.searchsorted(at - width), ascending.searchsorted(at + width, "right")
+    for cell in np.argwhere(last > first).tolist():
+        row = tuple(cell)
         near = order[first[row] : last[row]]
-        place = near[np.argmax(intensity[near])] if near.size > 1 else near[0]
-        found[place] = found[place] or ions[row]
+        place = near[intensity[near].argmax()] if near.size > 1 else near[0]
+        if found[place] is None:
+            which, series, ordinal = cell
+            ion = ("by"[series], ordinal + 1, charges[which], "", float(at[row]))
+            found[place] = Fragment(*ion)
     return found
 
 
@@ -96,9 +100,9 @@ def alternatives(peptide: Peptide, found: Sequence[tuple[int, int]]) -> str:
     ``5:N=GG;7-8:AV=GL``: residue five may as well be GG, residues seven and eight G and L in any
     order; several are parted by ``|``. Empty where there are none.
     """
-    told = []
+    told, residues = [], peptide.residues
     for begin, end in found:
-        tokens = tuple(peptide.residues[begin:end])
+        tokens = residues[begin:end]
         others = _equals(tuple(sorted(tokens))) if len(tokens) <= _LARGEST else ()
         if others:
             place = str(end) if end - begin == 1 else f"{begin + 1}-{end}"

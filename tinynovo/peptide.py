@@ -183,28 +183,30 @@ def fragments(
     list of Fragment
         An N-terminal modification is part of every a and b ion.
     """
-    table = residue_table()
-    residues = list(peptide.residues)
-    masses = [table[token].total for token in residues]
-    start = sum(table[token].total for token in peptide.tokens) - sum(masses)
-    forward = list(zip(accumulate(masses, initial=start), range(len(residues)), strict=False))
-    backward = list(
-        zip(accumulate(reversed(masses), initial=0), range(len(residues)), strict=False)
-    )
+    residues = peptide.residues
     wanted = [(loss, Counter(loss.split("+")) if loss else Counter()) for loss in losses]
     ions = []
     for kind in series:
-        for mass, ordinal in (backward if kind == "y" else forward)[1:]:
+        for ordinal, mass in enumerate(fragment_masses(peptide, kind), 1):
             part = residues[len(residues) - ordinal :] if kind == "y" else residues[:ordinal]
             for charge in charges:
                 for loss, parts in wanted:
-                    neutral = mass / MICRO + _SERIES[kind]
-                    if parts:
-                        if not _can_lose(part, parts):
-                            continue
-                        neutral -= sum(formula_mass(name) * n for name, n in parts.items())
-                    ions.append(Fragment(kind, ordinal, charge, loss, ion_mz(neutral, charge)))
+                    if parts and not _can_lose(part, parts):
+                        continue
+                    lost = sum(formula_mass(name) * count for name, count in parts.items())
+                    ions.append(Fragment(kind, ordinal, charge, loss, ion_mz(mass - lost, charge)))
     return ions
+
+
+def fragment_masses(peptide: Peptide, series: str) -> list[float]:
+    """Neutral masses in Da of the fragments of one series, a, b or y, by their ordinals from 1."""
+    table = residue_table()
+    masses = [table[token].total for token in peptide.residues]
+    start = sum(table[token].total for token in peptide.tokens) - sum(masses)
+    if series == "y":
+        masses, start = masses[::-1], 0
+    sums = accumulate(masses, initial=start)
+    return [mass / MICRO + _SERIES[series] for mass in list(sums)[1:-1]]
 
 
 def _can_lose(residues: Sequence[str], parts: Counter[str]) -> bool:
