@@ -41,7 +41,7 @@ PEERS = ("casanovo", "instanovo")
 def main() -> None:
     """Measure and write."""
     parser = arguments(__doc__.splitlines()[0], "speed.json")
-    parser.add_argument("-n", "--number", type=int, default=400, help="spectra; default: 400")
+    parser.add_argument("-n", "--number", type=int, default=2000, help="spectra; default: 2000")
     parser.add_argument("--few", type=int, default=16, help="spectra of other tools; default: 16")
     parser.add_argument("--rounds", type=int, default=3, help="pairs with each; default: 3")
     parser.add_argument("--environments", type=Path, help="folder of the other tools'")

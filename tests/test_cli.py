@@ -51,6 +51,9 @@ class FakeSequencer:
             raise InputError("is no checkpoint of tinynovo", file=path)
         return cls(options, device)
 
+    def make_ready(self) -> None:
+        pass
+
     def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
         for place, spectrum in enumerate(spectra):
             if self.fail_at and place == self.fail_at[0]:

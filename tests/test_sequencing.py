@@ -11,6 +11,7 @@ import torch
 from handmade import ladder, loaded
 from pydantic import ValidationError
 
+from tinynovo import solving
 from tinynovo.calibration import PEPTIDE_FACTS, RESIDUE_FACTS, Calibration, Logistic
 from tinynovo.checkpoint import Checkpoint
 from tinynovo.errors import InputError
@@ -155,7 +156,7 @@ def test_a_missing_charge_is_tried_at_the_default_ones():
 
 @pytest.mark.parametrize(
     ("given", "device", "size"),
-    [(None, "cpu", 32), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
+    [(None, "cpu", 128), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
 )
 def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int) -> None:
     assert SequencingOptions(predict_batch_size=given).together(device) == size
@@ -163,8 +164,8 @@ def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int
 
 def test_the_size_of_batches_is_among_the_settings() -> None:
     tested = sequencer()
-    assert tested.settings["predict_batch_size"] == "32"
-    assert tested.window == 8 * 32
+    assert tested.settings["predict_batch_size"] == "128"
+    assert tested.window == 8 * 128
 
 
 def calibrated(**weights: float) -> Sequencer:
@@ -326,8 +327,46 @@ def test_further_isotopes_are_tried_unless_an_answer_is_sure(monkeypatch: pytest
     assert tried == [(0, -np.inf)]
     tried.clear()
     rows([ladder("GASPVTK")], isotope_retry_below=1.0, **options)
+    assert tried == [(0, -np.inf)]  # no two peaks weigh what the precursor does then
+    tried.clear()
+    rows([ladder("GASPVTK")], isotope_retry_below=1.0, isotope_retry_pairs=0.0, **options)
     assert [isotopes for isotopes, _ in tried] == [0, 1]
     assert np.isfinite(tried[1][1])
+    tried.clear()
+    true_mass = ladder("GASPVTK")
+    heavy = replace(true_mass, precursor_mz=true_mass.precursor_mz + ISOTOPE_SPACING / 2)
+    rows([heavy], isotope_retry_below=1.0, **options)
+    assert [isotopes for isotopes, _ in tried] == [0, 1]
+
+
+@pytest.mark.parametrize("top_match", [1, 2])
+def test_only_answers_that_are_reported_are_judged_in_full(
+    monkeypatch: pytest.MonkeyPatch, top_match: int
+):
+    judged: list[int] = []
+    true = solving.judge
+
+    def noting(model, evidence, *others):
+        judged.append(evidence.answer.shape[0])
+        return true(model, evidence, *others)
+
+    monkeypatch.setattr(solving, "judge", noting)
+    tested = sequencer(top_match=top_match, isotope_error_range=(0, 0), judge_margin=50.0)
+    given = spectra()
+    found = [answers for _, answers in tested.explore(given) if isinstance(answers, list)]
+    assert min(map(len, found)) > 2
+    assert sum(judged) == top_match * len(found)
+    for answers in found:
+        behind = [answers[0].order - answer.order for answer in answers]
+        less = [answers[0].certainty - answer.certainty for answer in answers]
+        assert less[top_match:] == pytest.approx(behind[top_match:], abs=1e-3)
+        assert not any(any(answer.residues) for answer in answers[top_match:])
+
+
+def test_making_ready_changes_nothing():
+    tested, given = sequencer(), spectra()
+    tested.make_ready()
+    assert list(tested.sequence(given)) == list(sequencer().sequence(given))
 
 
 def test_the_tolerance_of_the_precursor_is_kept():

@@ -48,6 +48,17 @@ def test_the_precursor_mass() -> None:
     assert shifted.mz is found.mz
 
 
+def test_complements_weigh_together_what_the_precursor_does() -> None:
+    """b2 and y5 of PEPTIDE, 227.1026 and 574.2719, and y5 with two protons, 287.6396."""
+    one = peaks(spectrum([227.1026, 500.0, 574.2719], [100.0, 50.0, 25.0], 400.687258))
+    assert one.complements == pytest.approx(2 * math.sqrt(0.5), abs=1e-4)
+    two = peaks(spectrum([227.1026, 287.6396, 500.0], [100.0, 25.0, 50.0], 400.687258))
+    assert two.complements == pytest.approx(math.sqrt(0.5), abs=1e-4)
+    assert one.shifted(1).complements == two.shifted(1).complements == 0
+    alone = peaks(spectrum([227.1026], [1.0], 400.687258))
+    assert alone.complements == 0
+
+
 def test_what_is_no_peak_is_dropped() -> None:
     mz = [100.0, math.nan, 300.0, 400.0, 500.0, math.inf, 700.0]
     intensity = [1.0, 1.0, 0.0, -5.0, math.nan, 1.0, math.inf]

@@ -135,10 +135,11 @@ def _put(
     cut: int,
     score: np.float32,
 ) -> None:
-    """Put a partial answer with a token more where it stands among so many of a stretch."""
+    """Put a partial answer with a token more where it stands among so many of a stretch.
+
+    It must be better than the worst of those, where there are as many.
+    """
     held, scores, anchors, nodes = partials.held, partials.score, partials.anchor, partials.node
-    if held[at] == width and score <= scores[at, width - 1]:
-        return
     held[at] = min(held[at] + 1, width)
     n = held[at] - 1
     while n > 0 and scores[at, n - 1] < score:
@@ -177,10 +178,10 @@ def _lengthen(
     scores, store, ground, row, rules, limits = task[1:7]
     forwards, total = store.weights.forwards, ground.facts[row, 0]
     slack, step = ground.facts[row, 3], 1 if forwards else -1
-    window, held = min(task.window, slack), partials.held[place]
-    alive, anchor = np.empty(held, np.int64), np.empty(held, np.int64)
-    past, count = np.zeros((held, 2), np.int64), 0
-    for beam in range(held):
+    window, held, ranked = min(task.window, slack), partials.held, partials.score
+    alive, anchor = np.empty(held[place], np.int64), np.empty(held[place], np.int64)
+    past, count = np.zeros((held[place], 2), np.int64), 0
+    for beam in range(held[place]):
         score, node = partials.score[place, beam], partials.node[place, beam]
         if score >= low and score > scores[-1] and score > least:
             alive[count], anchor[count] = beam, partials.anchor[place, beam]
@@ -207,8 +208,9 @@ def _lengthen(
                 _finish(task, partials, node, token, reached)
             opens = abs(remaining) > slack and length + 1 < limits.slots
             opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
+            at = (total - remaining + STRETCH) // STRETCH + 1
+            opens = opens and (held[at] < width or reached > ranked[at, width - 1])
             if opens and composable(rules, forwards, remaining, window):
-                at = (total - remaining + STRETCH) // STRETCH + 1
                 _put(partials, width, at, node, token, cut, reached)
 
 

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from tinynovo import checkpoint
 from tinynovo.annotation import alternatives, ambiguous, support
 from tinynovo.calibration import DATABASE, Answer, Facts, facts, uncalibrated
@@ -58,6 +60,11 @@ class Sequencer:
     def load(cls, path: Path | None, options: SequencingOptions, device: str = "auto") -> Sequencer:
         """The packaged weights, or those of a file."""
         return cls(checkpoint.load(path), options, device)
+
+    def make_ready(self) -> None:
+        """Sequence a spectrum of nothing: what is compiled is compiled then, or read from disk."""
+        mz = np.linspace(200.0, 800.0, 20)
+        list(self.sequence([Spectrum(mz, np.ones_like(mz), 500.0, 2)]))
 
     @property
     def window(self) -> int:

@@ -6,6 +6,7 @@ files, charges and isotopes that are not certain, nor probabilities.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -38,6 +39,9 @@ _STRIDE = 4
 
 _BEHIND = 5.0
 """Nats behind the best from which on a draft has no say in how sure that is."""
+
+_TURN = 0.0005
+"""Seconds for which a thread that works on a batch may keep the interpreter from the others."""
 
 _FEW = 2
 """Mass-exact answers taken from the logits at the end of a refinement."""
@@ -200,12 +204,15 @@ class Solver:
         if self.device.type != "cpu" or threads == 1:
             yield map
             return
+        before = sys.getswitchinterval()
         torch.set_num_threads(1)
+        sys.setswitchinterval(_TURN)
         try:
             with ThreadPoolExecutor(threads) as pool:
                 yield pool.map
         finally:
             torch.set_num_threads(threads)
+            sys.setswitchinterval(before)
 
     @torch.inference_mode()
     def _batch(

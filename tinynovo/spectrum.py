@@ -130,13 +130,12 @@ class Peaks:
         """
         mass = (self.mz - _PROTON) * np.array([[1], [2]])
         other = self.precursor_mass + _PROTON - mass
-        window, above = _PAIR_WINDOW + _PAIR_SHARE * other, self.mz.searchsorted(other)
-        total = 0.0
-        for place in (np.minimum(above, len(self.mz) - 1), np.maximum(above - 1, 0)):
-            row, peak = np.nonzero(np.abs(self.mz[place] - other) <= window)
-            pairs = self.intensity[peak] * self.intensity[place[row, peak]]
-            total += float(np.sqrt(pairs).sum())
-        return total
+        above = np.minimum(self.mz.searchsorted(other), len(self.mz) - 1)
+        below = np.maximum(above - 1, 0)
+        nearer = other - self.mz[below] < self.mz[above] - other
+        place = np.where(nearer, below, above)
+        near = np.abs(self.mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other
+        return float(np.sqrt(self.intensity * self.intensity[place])[near].sum())
 
 
 def preprocess(

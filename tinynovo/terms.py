@@ -205,24 +205,26 @@ def add_middle(
 @jit
 def tell_ahead(told: Floats, ground: Ground, row: int, cuts: Ints, forwards: bool) -> None:
     """Write the best two supports of the cuts one plain residue beyond each of [N] to [N, 2]."""
-    nodes, proven, total = ground.nodes, ground.proven, ground.facts[row, 0]
+    nodes, proven, total = ground.nodes[row], ground.proven[row], ground.facts[row, 0]
+    last = proven.shape[0] - 1
     for n in range(cuts.shape[0]):
         cut = cuts[n]
         cell, rest = cut // NODE_BIN, cut % NODE_BIN
         best = second = np.float32(0)
+        any_ = False
         for residue in range(PLAIN.shape[0]):
             if forwards:
-                ahead = cut + PLAIN[residue]
                 at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
             else:
-                ahead = cut - PLAIN[residue]
                 at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
-            if NODE_BIN < ahead < total and proven[row, at]:
-                value = nodes[row, at]
-                if value > best:
-                    best, second = value, best
-                elif value > second:
-                    second = value
+            any_ |= proven[min(max(at, 0), last)]
+        if any_:
+            for residue in range(PLAIN.shape[0]):
+                ahead = cut + PLAIN[residue] if forwards else cut - PLAIN[residue]
+                if NODE_BIN < ahead < total:
+                    value = nodes[ahead // NODE_BIN]
+                    second = max(second, min(best, value))
+                    best = max(best, value)
         told[n, 0], told[n, 1] = best, second
 
 

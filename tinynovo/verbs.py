@@ -286,7 +286,10 @@ def _sequencer(arguments: Namespace) -> Sequencer:
     from tinynovo.solving import use_threads
 
     use_threads(arguments.threads)
-    return Sequencer.load(arguments.model, options, device=arguments.device)
+    sequencer = Sequencer.load(arguments.model, options, device=arguments.device)
+    with _waiting("making ready for this machine: once that takes a minute"):
+        sequencer.make_ready()
+    return sequencer
 
 
 def _cluster(arguments: Namespace) -> Cluster:
