@@ -1,9 +1,10 @@
 """Spectra a second and peak memory of ``tinynovo sequence``, and of other tools' networks.
 
-Run ``python benchmarks/speed.py --environments FOLDER`` on a machine that does nothing else (ten
-minutes); writes ``results/speed.json`` and ``../docs/figures/speed.png``. The spectra are
-simulated. ``first_row_seconds`` is the command with one spectrum: start-up, imports, weights,
-answer. ``spectra_per_second`` leaves that out, ``whole_seconds`` does not.
+Run ``python benchmarks/speed.py --environments FOLDER`` on a machine that does nothing else (a
+quarter of an hour); writes ``results/speed.json`` and ``../docs/figures/speed.png``. The spectra
+are simulated; figures are medians of a few runs. ``first_row_seconds`` is the command with one
+spectrum: start-up, imports, weights, answer. ``spectra_per_second`` leaves that out,
+``whole_seconds`` does not.
 
 Casanovo and InstaNovo, each in its own environment as for ``peers.py``, are timed on the first few
 of the same spectra by ``peer_speed.py``: their networks alone, of default shape, with random
@@ -43,7 +44,7 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0], "speed.json")
     parser.add_argument("-n", "--number", type=int, default=2000, help="spectra; default: 2000")
     parser.add_argument("--few", type=int, default=16, help="spectra of other tools; default: 16")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs with each; default: 3")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; default: 3")
     parser.add_argument("--environments", type=Path, help="folder of the other tools'")
     given = parser.parse_args()
     load = os.getloadavg()[0]
@@ -64,12 +65,14 @@ def main() -> None:
         model = ["-m", str(given.model)] if given.model else []
         for threads in (1, 2):
             command = ["--threads", str(threads), "--device", "cpu", *model]
-            values["threads"][str(threads)] = timed(one, many, given.number, command)
+            rounds = [timed(one, many, given.number, command) for _ in range(given.rounds)]
+            values["threads"][str(threads)] = medians(rounds)
             results.save()
         for effort in EFFORTS:
             command = ["--threads", "2", "--device", "cpu", "--effort", effort, *model]
             number, spectra = (given.few, few) if effort == "max" else (given.number, many)
-            values["efforts"][effort] = timed(one, spectra, number, command)
+            rounds = [timed(one, spectra, number, command) for _ in range(given.rounds)]
+            values["efforts"][effort] = medians(rounds)
             results.save()
         if given.environments:
             for peer in PEERS:
@@ -93,6 +96,11 @@ def timed(one: Path, many: Path, number: int, command: list[str]) -> dict[str, f
     }
     print(f"{' '.join(command)}: {found}", flush=True)
     return found
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    """Of every figure."""
+    return {name: median(found[name] for found in rounds) for name in rounds[0]}
 
 
 def pairs(

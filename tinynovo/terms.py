@@ -211,14 +211,14 @@ def tell_ahead(told: Floats, ground: Ground, row: int, cuts: Ints, forwards: boo
         cut = cuts[n]
         cell, rest = cut // NODE_BIN, cut % NODE_BIN
         best = second = np.float32(0)
-        any_ = False
+        some = False
         for residue in range(PLAIN.shape[0]):
             if forwards:
                 at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
             else:
                 at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
-            any_ |= proven[min(max(at, 0), last)]
-        if any_:
+            some |= proven[min(max(at, 0), last)]
+        if some:
             for residue in range(PLAIN.shape[0]):
                 ahead = cut + PLAIN[residue] if forwards else cut - PLAIN[residue]
                 if NODE_BIN < ahead < total:
