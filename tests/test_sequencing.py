@@ -278,7 +278,7 @@ def test_a_spectrum_with_few_drafts_is_refined_alike_beside_one_with_many():
     assert [p.score for p in alone] == pytest.approx([p.score for p in together], abs=1e-4)
 
 
-def test_spectra_are_read_a_window_at_a_time():
+def test_one_window_is_read_ahead():
     taken = 0
 
     def endless():
@@ -287,8 +287,12 @@ def test_spectra_are_read_a_window_at_a_time():
             taken += 1
             yield ladder("GASPVTK", index=taken)
 
-    next(sequencer(predict_batch_size=1, strategy="draft").sequence(endless()))
-    assert taken == 8
+    told = sequencer(predict_batch_size=1, strategy="draft").sequence(endless())
+    next(told)
+    assert taken == 2 * 8
+    for _ in range(8):
+        next(told)
+    assert taken == 3 * 8
 
 
 def test_a_run_that_is_cut_between_windows_answers_the_same():
@@ -328,6 +332,9 @@ def test_further_isotopes_are_tried_unless_an_answer_is_sure(monkeypatch: pytest
     tried.clear()
     rows([ladder("GASPVTK")], isotope_retry_below=1.0, **options)
     assert tried == [(0, -np.inf)]  # no two peaks weigh what the precursor does then
+    tried.clear()
+    rows([ladder("GASPVTK")], isotope_retry_below=1.0, min_peptide_len=14, **options)
+    assert tried == [(0, -np.inf), (1, -np.inf)]  # but there was no answer
     tried.clear()
     rows([ladder("GASPVTK")], isotope_retry_below=1.0, isotope_retry_pairs=0.0, **options)
     assert [isotopes for isotopes, _ in tried] == [0, 1]

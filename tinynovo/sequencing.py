@@ -142,26 +142,27 @@ class Sequencer:
     ) -> Iterator[tuple[Spectrum, T]]:
         """What is made of each spectrum and its answers, in input order.
 
-        Spectra of a `window` are sequenced together, those of similar mass in a batch. The
-        heaviest, which take longest, come first: threads then end at much the same time.
+        Spectra of a `window` are sequenced together, those of similar mass in a batch, the
+        heaviest, which take longest, first. The next window is read, and its batches wait, before
+        the rows of one are asked for: threads then have something to do at any time.
         """
-        source, size = iter(spectra), self.options.together(self.solver.device.type)
 
         def some(batch: list[tuple[Spectrum, list[Hypothesis] | Reason]]) -> list[T]:
             answers = self._answers([found for _, found in batch], propose, closed)
             pairs = zip(batch, answers, strict=True)
             return [tell(spectrum, found) for (spectrum, _), found in pairs]
 
-        while window := list(islice(source, self.window)):
-            tried = [(spectrum, self._hypotheses(spectrum)) for spectrum in window]
-            order = sorted(range(len(tried)), key=lambda index: -_mass(tried[index][1]))
-            heaps = [order[begin : begin + size] for begin in range(0, len(order), size)]
-            told: dict[int, T] = {}
-            with self.solver.workers() as work:
-                batches = [[tried[index] for index in heap] for heap in heaps]
-                for heap, some_told in zip(heaps, work(some, batches), strict=True):
-                    told.update(zip(heap, some_told, strict=True))
-            yield from ((spectrum, told[index]) for index, spectrum in enumerate(window))
+        source, size = iter(spectra), self.options.together(self.solver.device.type)
+        begun: Iterator[tuple[Spectrum, T]] = iter(())
+        with self.solver.workers() as work:
+            while window := list(islice(source, self.window)):
+                tried = [(spectrum, self._hypotheses(spectrum)) for spectrum in window]
+                order = sorted(range(len(tried)), key=lambda index: -_mass(tried[index][1]))
+                heaps = [order[begin : begin + size] for begin in range(0, len(order), size)]
+                told = work(some, [[tried[index] for index in heap] for heap in heaps])
+                before, begun = begun, _ordered(window, heaps, told)
+                yield from before
+            yield from begun
 
     def _answers(
         self, found: Sequence[list[Hypothesis] | Reason], propose: Proposer | None, closed: bool
@@ -182,7 +183,7 @@ class Sequencer:
                 tried = [h for h in tried if h.proposals]
             else:
                 pairs = zip(hypotheses, tried, strict=True)
-                tried = [h for plain, h in pairs if self._may_be(plain, h)]
+                tried = [h for p, h in pairs if not answers[h.number] or self._may_be(p, h)]
                 sure = {h.number for h in tried if self._sure(answers[h.number])}
                 tried = [h for h in tried if h.number not in sure]
             best = [max((a.opinion for a in known), default=-math.inf) for known in answers]
@@ -304,6 +305,16 @@ class Sequencer:
         """Probability that a peptide is right, and that each residue is."""
         calibration = self.frozen.calibration.get(DATABASE if closed else self.options.strategy)
         return calibration.scores(known) if calibration else uncalibrated(answer)
+
+
+def _ordered(
+    window: Sequence[Spectrum], heaps: Sequence[Sequence[int]], told: Iterable[Sequence[T]]
+) -> Iterator[tuple[Spectrum, T]]:
+    """Spectra, and what is told of each heap of them, in their order."""
+    of: dict[int, T] = {}
+    for heap, each in zip(heaps, told, strict=True):
+        of.update(zip(heap, each, strict=True))
+    yield from ((spectrum, of[index]) for index, spectrum in enumerate(window))
 
 
 def _mass(found: list[Hypothesis] | Reason) -> int:

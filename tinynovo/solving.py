@@ -207,10 +207,11 @@ class Solver:
         before = sys.getswitchinterval()
         torch.set_num_threads(1)
         sys.setswitchinterval(_TURN)
+        pool = ThreadPoolExecutor(threads)
         try:
-            with ThreadPoolExecutor(threads) as pool:
-                yield pool.map
+            yield pool.map
         finally:
+            pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
             sys.setswitchinterval(before)
 
