@@ -59,9 +59,9 @@ def annotate(
         near = order[first[row] : last[row]]
         place = near[intensity[near].argmax()] if near.size > 1 else near[0]
         if found[place] is None:
-            which, series, ordinal = cell
-            ion = ("by"[series], ordinal + 1, charges[which], "", float(at[row]))
-            found[place] = Fragment(*ion)
+            which, series, before = cell
+            name = ("by"[series], before + 1, charges[which])
+            found[place] = Fragment(*name, loss="", mz=float(at[row]))
     return found
 
 

@@ -113,6 +113,12 @@ class Partials(NamedTuple):
 
 
 @jit
+def stretches(residue_mass: int) -> int:
+    """How many there are where residues weigh so much, micro-dalton, that of nothing included."""
+    return residue_mass // STRETCH + 4
+
+
+@jit
 def _partials(count: int, width: int) -> Partials:
     """Room for so many stretches of so many partial answers."""
     shape, room = (count, width), count * width * MASSES.shape[0] + 1
@@ -208,10 +214,10 @@ def _lengthen(
                 _finish(task, partials, node, token, reached)
             opens = abs(remaining) > slack and length + 1 < limits.slots
             opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
-            at = (total - remaining + STRETCH) // STRETCH + 1
-            opens = opens and (held[at] < width or reached > ranked[at, width - 1])
             if opens and composable(rules, forwards, remaining, window):
-                _put(partials, width, at, node, token, cut, reached)
+                at = (total - remaining + STRETCH) // STRETCH + 1
+                if held[at] < width or reached > ranked[at, width - 1]:
+                    _put(partials, width, at, node, token, cut, reached)
 
 
 @jit
@@ -227,7 +233,7 @@ def _sweep(task: Task, partials: Partials, width: int, margin: np.float32, least
     held[0], score[0, 0], partials.used[0] = 1, 0, 1
     partials.anchor[0, 0] = 0 if task.store.weights.forwards else total
     partials.node[0, 0] = 0
-    for place in range(total // STRETCH + 4):
+    for place in range(stretches(total)):
         if held[place]:
             ahead = score[place:, 0].max() - margin
             low = max(ahead, scores[0] - np.float32(task.limits.behind))
@@ -371,8 +377,8 @@ def drafts(
     """
     shape = (window.shape[0], limits.candidates)
     best, scores = np.zeros((*shape, limits.slots), np.int64), np.full(shape, NOTHING)
-    stretches = ground.facts[:, 0].max() // STRETCH + 4
-    partials = _partials(stretches, max(limits.beams, FALLBACK))
+    count = stretches(ground.facts[:, 0].max())
+    partials = _partials(count, max(limits.beams, FALLBACK))
     for row in range(shape[0]):
         told = (ground, row, rules, limits, window[row], least[row])
         _draft(best[row], scores[row], partials, one, two, *told)

@@ -387,8 +387,8 @@ def _compiled_drafts(
     lengths = (options.shortest, options.longest, slots)
     limits = beams.Limits(options.n_beams, few, options.margin, options.behind, *lengths)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
-    stretches = int(table.batch.residue_mass.max()) // STRETCH + 4
-    most = stretches * (options.n_beams + max(options.n_beams, FALLBACK)) + slots * few
+    width = options.n_beams + max(options.n_beams, FALLBACK)
+    most = beams.stretches(int(table.batch.residue_mass.max())) * width + slots * few
     first, second = (memo.reserve(most * window.numel()) for memo in (one, two))
     least = least.clamp(min=float(beams.NOTHING))
     known = (window.numpy(), least.numpy())

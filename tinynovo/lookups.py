@@ -190,13 +190,19 @@ def nearest(mz: Ints, starts: Ints, row: int, query: int) -> int:
 
 
 @jit
+def width_of(window: tuple[float, int], query: int) -> int:
+    """Micro-Th by which an ion may miss its peak."""
+    share = np.int64(np.float32(query) * np.float32(window[0]))
+    return share + window[1]  # type: ignore[return-value]
+
+
+@jit
 def _strength(
     mz: Ints, intensity: Floats, starts: Ints, row: int, query: int, window: tuple[float, int]
 ) -> np.float32:
     """Intensity of the peak within half a window of a query, else 0."""
     place = nearest(mz, starts, row, query)
-    width = np.int64(np.float32(query) * np.float32(window[0])) + window[1]
-    close = abs(mz[row, place] - query) <= width // 2
+    close = abs(mz[row, place] - query) <= width_of(window, query) // 2
     return intensity[row, place] if close else np.float32(0)
 
 

@@ -352,7 +352,8 @@ class Solver:
         Only so many of the best of each spectrum, as many as are reported if left out, are judged
         in full: the others are as much less certain as they come behind.
         """
-        weight, each = self.options.judge_weight, []
+        weight, updates = self.options.judge_weight, self.recursion.latent_updates
+        each = []
         opinion, order, certainty = torch.zeros(3, rows.numel(), device=rows.device)
         residues = torch.zeros(answers.shape, device=rows.device)
         needed, place = torch.unique(rows, return_inverse=True)
@@ -370,7 +371,6 @@ class Solver:
         for chosen, known, evidence in each:
             few = asked[chosen].nonzero().flatten()
             if few.numel():
-                updates = self.recursion.latent_updates
                 told = judge(self.model, evidence.select(few), known.select(few), updates)
                 certainty[chosen[few]] = told.halt
                 residues[chosen[few], : told.residues.shape[1]] = told.residues

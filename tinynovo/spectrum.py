@@ -7,6 +7,7 @@ know files or torch.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,7 +122,7 @@ class Peaks:
         mass = self.precursor_mass - udalton(isotopes * ISOTOPE_SPACING)
         return Peaks(self.mz, self.intensity, mass, self.precursor_charge)
 
-    @property
+    @cached_property
     def complements(self) -> float:
         """How intense pairs of peaks are that weigh together what the precursor does.
 

@@ -37,6 +37,7 @@ from tinynovo.lookups import (
     ion_of,
     jit,
     nearest,
+    width_of,
 )
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
 
@@ -46,17 +47,15 @@ _HIGH, _ALL = len(HIGH_IONS), len(IONS)
 _HEADS = np.array([0, *MASSES[MODIFIES]])
 _PLAIN_CELLS, _PLAIN_REST = PLAIN // NODE_BIN, PLAIN % NODE_BIN
 
-_SEEN = CUT_FEATURES - MAIN
-_SIDE = CUT_FEATURES
+SEEN_AT = CUT_FEATURES - MAIN
+"""Where the features of a cut that are seldom zero begin."""
+
 _BETWEEN = CUT_FEATURES + 10
 _ASKED = _BETWEEN + MIDDLE_FEATURES - 2
 
-DENSE = np.array([*range(_SEEN, _BETWEEN), _ASKED, _ASKED + 1])
+DENSE = np.array([*range(SEEN_AT, _BETWEEN), _ASKED, _ASKED + 1])
 """Features of a candidate that are seldom zero, as they stand in the first layer: which ions lie in
 the range recorded, what is known of it beside its cut, which fragments of the middle may be."""
-
-SEEN_AT = _SEEN
-"""Where the features of a cut that are seldom zero begin."""
 
 
 @jit
@@ -69,20 +68,13 @@ def add(out: Floats, weights: Floats, first: int, told: Floats, count: int) -> N
 
 
 @jit
-def _width(window: tuple[float, int], query: int) -> int:
-    """Micro-Th by which an ion may miss its peak."""
-    share = np.int64(np.float32(query) * np.float32(window[0]))
-    return share + window[1]  # type: ignore[return-value]
-
-
-@jit
 def _of_ion(ion: int, rich: int) -> tuple[int, int, int]:
     """Where the features of an ion of a cut begin, how many a peak has, and how many its error."""
     if ion < MAIN:
         return ion * (rich + ERRORS), rich, ERRORS
     if ion < MAIN + _HIGH:
         return MAIN * (rich + ERRORS) + (ion - MAIN) * (FEW + ERRORS), FEW, ERRORS
-    return _SEEN - (_ALL - ion) * FEW, FEW, 0
+    return SEEN_AT - (_ALL - ion) * FEW, FEW, 0
 
 
 @jit
@@ -117,7 +109,7 @@ def add_cuts(out: Floats, weights: Floats, ground: Ground, row: int, cuts: Ints)
         while maybe:
             if maybe & 1:
                 query = ion_of(total, cut, ion)
-                place, width = nearest(mz, starts, row, query), _width(window, query)
+                place, width = nearest(mz, starts, row, query), width_of(window, query)
                 distance = mz[row, place] - query
                 if abs(distance) <= width:
                     first, count, errors = _of_ion(ion, rich)
@@ -193,7 +185,7 @@ def add_middle(
                 query = abs(cuts[n] - end) + _PROTON - ion * _CO
                 if not near[row, min(query >> HIT_BITS, last)]:
                     continue
-                place, width = nearest(mz, starts, row, query), _width(window, query)
+                place, width = nearest(mz, starts, row, query), width_of(window, query)
                 distance = mz[row, place] - query
                 if abs(distance) <= width and _ends_inside(total, cuts[n], slack, forwards):
                     first = _BETWEEN + (2 * fragment + ion) * (FEW + ERRORS)
