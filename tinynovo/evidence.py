@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tinynovo import lookups
 from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
-from tinynovo.lookups import Ground
+from tinynovo.lookups import Cells, Ground
 from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER, udalton
 from tinynovo.tokens import PeakBatch, token_masses
 
@@ -145,16 +145,15 @@ class PeakTable:
         batch, near = self.batch, window(self.options)
         known = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
         facts, counts = torch.stack(known, -1).numpy(), batch.mask.sum(-1).numpy()
-        mz, nodes = batch.mz.numpy(), self.nodes.numpy()
+        mz = batch.mz.numpy()
         return Ground(
             mz,
             self.features.numpy(),
             self.globals.numpy(),
-            nodes,
+            _cells(batch),
             self.immonium.numpy(),
             facts,
             lookups.index(mz),
-            nodes != 0,
             lookups.near(mz, near),
             lookups.ions(mz, counts, facts, near),
             near,
@@ -263,14 +262,19 @@ def _ranks(batch: PeakBatch) -> tuple[Tensor, Tensor]:
     return 1 / (1 + overall / 10), 1 / (1 + local / 2)
 
 
+def _cells(batch: PeakBatch) -> Cells:
+    """The same as `_nodes`, of a batch on the CPU."""
+    counts, mass = batch.mask.sum(-1).numpy(), batch.residue_mass.numpy()
+    return lookups.nodes(batch.mz.numpy(), batch.intensity.numpy(), counts, mass)
+
+
 def _nodes(batch: PeakBatch) -> Tensor:
     """Evidence of every cut on a grid: [B, bins], the summed intensity of b and y, 1+ and 2+."""
     bins = int(batch.residue_mass.max()) // NODE_BIN + 4
     rows = batch.mz.shape[0]
     total = torch.zeros(rows, bins, device=batch.mz.device)
     if compiled(batch.mz):
-        counts, mass = batch.mask.sum(-1).numpy(), batch.residue_mass.numpy()
-        lookups.nodes(total.numpy(), batch.mz.numpy(), batch.intensity.numpy(), counts, mass)
+        lookups.spread(total.numpy(), _cells(batch))
         return total
     layer = torch.zeros_like(total)
     for series, charge, _ in MAIN_IONS:

@@ -64,6 +64,24 @@ CUT_BITS = 14
 """A cell of the map of cuts is 2^14 micro-dalton wide."""
 
 
+class Cells(NamedTuple):
+    """A grid of cuts most of which have no value: which have one, and the values of these.
+
+    Attributes
+    ----------
+    bits : uint32 [B, words]
+        Of 32 cells each, from the lowest bit: whether they are marked.
+    before : int64 [B, words]
+        Marked cells before these.
+    values : float32 [B, room]
+        Of marked cells, in their order.
+    """
+
+    bits: NDArray[np.uint32]
+    before: Ints
+    values: Floats
+
+
 class Ground(NamedTuple):
     """Spectra made ready: arrays of a `tinynovo.evidence.PeakTable`, and an index of the peaks.
 
@@ -72,16 +90,15 @@ class Ground(NamedTuple):
     mz : int64 [B, P]
     features : float32 [B, P, F]
     known : float32 [B, GLOBALS]
-    nodes : float32 [B, cells]
+    nodes : Cells
+        Evidence of cuts, in cells of `tinynovo.cuts.NODE_BIN`.
     immonium : float32 [B, V]
     facts : int64 [B, 4]
         Residue mass, charge, highest m/z, and the slack within which an answer closes.
     starts : int64 [B, cells of m/z]
         The first peak at or above the beginning of each cell.
-    proven : bool [B, cells]
-        Where the nodes are not zero: a smaller array to ask first.
     near : bool [B, cells of m/z]
-        Where a peak may be within the window: likewise.
+        Where a peak may be within the window: a smaller array to ask first.
     ions : uint16 [B, cells of mass]
         At which cuts a peak may be within the window, by the bit of each ion in
         `tinynovo.cuts.IONS`.
@@ -92,11 +109,10 @@ class Ground(NamedTuple):
     mz: Ints
     features: Floats
     known: Floats
-    nodes: Floats
+    nodes: Cells
     immonium: Floats
     facts: Ints
     starts: Ints
-    proven: Bits
     near: Bits
     ions: Flags
     window: tuple[float, int]
@@ -241,34 +257,89 @@ def partners(
 
 
 @jit
+def _rank(cells: Cells, row: int, cell: int) -> int:
+    """Where the value of a cell stands, -1 for one that is not marked."""
+    word, bit = np.int64(cells.bits[row, cell >> 5]), cell & 31
+    if not (word >> bit) & 1:
+        return -1
+    lower = word & ((1 << bit) - 1)
+    lower -= (lower >> 1) & 0x55555555
+    lower = (lower & 0x33333333) + ((lower >> 2) & 0x33333333)
+    lower = (lower + (lower >> 4)) & 0x0F0F0F0F
+    place: int = cells.before[row, cell >> 5] + (((lower * 0x01010101) >> 24) & 0xFF)
+    return place
+
+
+@jit
+def value_at(cells: Cells, row: int, cell: int) -> np.float32:
+    """The value of a cell, 0 of one that is not marked."""
+    place = _rank(cells, row, cell)
+    return cells.values[row, place] if place >= 0 else np.float32(0)
+
+
+@jit
 def _beside(cut: int) -> tuple[int, int]:
     """The cell of the grid that a cut lies in, and the one that it is nearest to beside that."""
     cell = cut // NODE_BIN
     return cell, cell + (-1 if cut % NODE_BIN * 2 < NODE_BIN else 1)
 
 
+def nodes(mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints) -> Cells:
+    """The evidence of every cut on a grid: of peaks [B, P], the first few [B] of which are real."""
+    rows, last = mz.shape[0], int(residue_mass.max()) // NODE_BIN + 3
+    bits = np.zeros((rows, (last >> 5) + 1), np.uint32)
+    values = np.zeros((rows, 2 * _MAIN * mz.shape[1] + 1), np.float32)
+    cells = Cells(bits, np.zeros(bits.shape, np.int64), values)
+    _fill(cells, mz, intensity, counts, residue_mass, last)
+    return cells
+
+
 @jit
-def nodes(out: Floats, mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints) -> None:
-    """Write the evidence of every cut on a grid to zeros [B, cells]."""
-    cells = out.shape[1]
-    layer, marked = np.zeros(cells, np.float32), np.empty(mz.shape[1], np.int64)
+def _fill(
+    cells: Cells, mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints, last: int
+) -> None:
+    """Mark the cells beside which a peak may make a cut, up to the last, and sum up what does."""
+    bits, before, values = cells.bits, cells.before, cells.values
+    layer, peaks = np.zeros(values.shape[1], np.float32), mz.shape[1]
+    cuts = np.empty((_MAIN, peaks), np.int64)
     for row in range(mz.shape[0]):
         for ion in range(_MAIN):
-            charge, count = _CHARGES[ion], 0
             for peak in range(counts[row]):
-                neutral = (mz[row, peak] - _PROTON) * charge
+                neutral = (mz[row, peak] - _PROTON) * _CHARGES[ion]
                 cut = residue_mass[row] + _WATER - neutral if _FROM_C[ion] else neutral
-                cell, beside = _beside(cut)
-                if 0 < cell < cells - 1:
-                    found = intensity[row, peak] * np.float32(1 if charge == 1 else 0.5)
-                    layer[cell] = max(layer[cell], found)
-                    layer[beside] = max(layer[beside], found)
-                    marked[count] = cut
-                    count += 1
-            for n in range(count):
-                for cell in _beside(marked[n]):
-                    out[row, cell] += layer[cell] if cell else np.float32(0)
-                    layer[cell] = 0
+                inside = 0 < cut // NODE_BIN < last
+                cuts[ion, peak] = cut if inside else -1
+                for cell in _beside(cut):
+                    if inside and cell:
+                        bits[row, cell >> 5] |= np.uint32(1 << (cell & 31))
+        marked = 0
+        for word in range(bits.shape[1]):
+            before[row, word] = marked
+            left = np.int64(bits[row, word])
+            while left:
+                left &= left - 1
+                marked += 1
+        for ion in range(_MAIN):
+            share = np.float32(1 if _CHARGES[ion] == 1 else 0.5)
+            for peak in range(counts[row]):
+                for cell in _beside(cuts[ion, peak]):
+                    if cell > 0:
+                        place = _rank(cells, row, cell)
+                        layer[place] = max(layer[place], intensity[row, peak] * share)
+            for peak in range(counts[row]):
+                for cell in _beside(cuts[ion, peak]):
+                    if cell > 0:
+                        place = _rank(cells, row, cell)
+                        values[row, place] += layer[place]
+                        layer[place] = 0
+
+
+@jit
+def spread(out: Floats, cells: Cells) -> None:
+    """Write the values of the first cells to [B, cells]."""
+    for row in range(out.shape[0]):
+        for cell in range(out.shape[1]):
+            out[row, cell] = value_at(cells, row, cell)
 
 
 @jit

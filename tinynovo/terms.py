@@ -37,6 +37,7 @@ from tinynovo.lookups import (
     ion_of,
     jit,
     nearest,
+    value_at,
     width_of,
 )
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
@@ -197,24 +198,25 @@ def add_middle(
 @jit
 def tell_ahead(told: Floats, ground: Ground, row: int, cuts: Ints, forwards: bool) -> None:
     """Write the best two supports of the cuts one plain residue beyond each of [N] to [N, 2]."""
-    nodes, proven, total = ground.nodes[row], ground.proven[row], ground.facts[row, 0]
-    last = proven.shape[0] - 1
+    nodes, bits, total = ground.nodes, ground.nodes.bits, ground.facts[row, 0]
+    last = (bits.shape[1] << 5) - 1
     for n in range(cuts.shape[0]):
         cut = cuts[n]
         cell, rest = cut // NODE_BIN, cut % NODE_BIN
         best = second = np.float32(0)
-        some = False
+        some = np.uint32(0)
         for residue in range(PLAIN.shape[0]):
             if forwards:
                 at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
             else:
                 at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
-            some |= proven[min(max(at, 0), last)]
-        if some:
+            at = min(max(at, 0), last)
+            some |= bits[row, at >> 5] >> np.uint32(at & 31)
+        if some & np.uint32(1):
             for residue in range(PLAIN.shape[0]):
                 ahead = cut + PLAIN[residue] if forwards else cut - PLAIN[residue]
                 if NODE_BIN < ahead < total:
-                    value = nodes[ahead // NODE_BIN]
+                    value = value_at(nodes, row, ahead // NODE_BIN)
                     second = max(second, min(best, value))
                     best = max(best, value)
         told[n, 0], told[n, 1] = best, second
@@ -232,7 +234,7 @@ def tell_side(
         cut = cuts[n]
         remaining = total - cut if forwards else cut
         inside = NODE_BIN < cut < total
-        told[n, 0] = nodes[row, cut // NODE_BIN] if inside else np.float32(0)
+        told[n, 0] = value_at(nodes, row, cut // NODE_BIN) if inside else np.float32(0)
         told[n, 3] = immonium[row, tokens[n]]
         told[n, 4] = np.float32(abs(remaining) <= slack)
         told[n, 5] = np.float32(remaining < -slack)
