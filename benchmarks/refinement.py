@@ -19,7 +19,7 @@ import torch
 from common import DATA, FILES, HERE, Labelled, Results, about, arguments, told
 from torch import Tensor
 
-from tinynovo.decoding import BeamOptions, draft
+from tinynovo.decoding import draft
 from tinynovo.evaluation import match
 from tinynovo.exact import exact_answers
 from tinynovo.losses import same_mass
@@ -28,6 +28,7 @@ from tinynovo.objectives import answer_figures
 from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.recursion import solve
+from tinynovo.searching import BeamOptions
 from tinynovo.sequencing import Sequencer
 from tinynovo.spectrum import Peaks, preprocess
 from tinynovo.tokens import PAD, answer_batch, decode, encode, peak_batch

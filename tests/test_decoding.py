@@ -12,23 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinynovo.decoding import (
-    BeamOptions,
-    Candidates,
-    answer_scores,
-    beam_search,
-    best_of,
-    both_ways,
-    composable,
-    draft,
-    without_repeats,
-)
+from tinynovo.decoding import answer_scores, both_ways, draft, without_repeats
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.exact import exact_answers, squeezed
 from tinynovo.modifications import Switch
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
+from tinynovo.searching import BeamOptions, Candidates, Search, best_of, composable
 from tinynovo.tokens import (
     PAD,
     VOCABULARY,
@@ -99,9 +90,11 @@ def search(
     table: PeakTable,
     options: BeamOptions,
     permitted: Permitted = EVERYTHING,
+    window: Tensor | None = None,
 ) -> Candidates:
-    window = closing_slack(table.batch.residue_mass)
-    return beam_search(scorer, table, options, permitted, window)  # type: ignore[arg-type]
+    window = closing_slack(table.batch.residue_mass) if window is None else window
+    least = torch.full(window.shape, -torch.inf)
+    return Search(scorer, table, options, permitted, window, least).run()  # type: ignore[arg-type]
 
 
 def drafted(scorer: EvidenceScorer, table: PeakTable, options: BeamOptions) -> Candidates:
@@ -247,7 +240,7 @@ def test_beam_answers_of_any_scorer_are_permitted_and_of_the_precursors_mass(
     options = BeamOptions(n_beams=4, candidates=4, max_slots=16)
     with torch.inference_mode():
         for one in (scorer.forwards, scorer.backwards):
-            found = beam_search(one, table, options, permitted, window)
+            found = search(one, table, options, permitted, window)
             check_answers(found, whole, permitted, window)
         both = both_ways(scorer, table, options, permitted, window)
         check_answers(both, whole, permitted, window)
@@ -266,6 +259,7 @@ def test_beam_answers_of_any_scorer_are_permitted_and_of_the_precursors_mass(
     st.integers(0, 99),
     permissions(),
     st.sampled_from([1.0, 4.0, 20.0]),
+    st.sampled_from([1e9, 0.5, 2.0, 6.0]),
     st.sampled_from([1e9, 0.5, 3.0]),
     st.sampled_from([-math.inf, -25.0, -12.0]),
 )
@@ -275,12 +269,14 @@ def test_compiled_drafts_are_those_that_are_defined(
     seed: int,
     permitted: Permitted,
     margin: float,
+    guide: float,
     behind: float,
     least: float,
 ):
     batch = batch_of(*(start + peptide for peptide in peptides))
     scorer = network(seed).scorer
-    options = BeamOptions(n_beams=5, candidates=4, margin=margin, behind=behind, max_slots=16)
+    nats = {"margin": margin, "guide_margin": guide, "behind": behind}
+    options = BeamOptions(n_beams=5, candidates=4, **nats, max_slots=16)
     beaten = torch.full((len(peptides),), least)
     with torch.no_grad():
         fast = PeakTable(batch, EVIDENCE)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tinynovo.decoding import BeamOptions, answer_scores, draft
+from tinynovo.decoding import answer_scores, draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import closing_slack
 from tinynovo.exact import exact_answers
@@ -22,6 +22,7 @@ from tinynovo.objectives import LoopObjective, ScorerObjective
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
 from tinynovo.recursion import RecursionOptions, judge, solve
+from tinynovo.searching import BeamOptions
 from tinynovo.tokens import PAD, VOCABULARY, answer_batch, encode
 
 PEPTIDES = ("GASPVTK", "[Acetyl]-SAMPLER", "PEPTLDEKPEPTLDEK")

@@ -22,7 +22,6 @@ from safetensors.torch import load_file
 
 from tinynovo import checkpoint, objectives, training
 from tinynovo.checkpoint import Frozen
-from tinynovo.decoding import BeamOptions
 from tinynovo.drafting import DraftOptions
 from tinynovo.errors import InputError
 from tinynovo.labelled import write_labelled
@@ -33,6 +32,7 @@ from tinynovo.objectives import StartOptions
 from tinynovo.recursion import RecursionOptions
 from tinynovo.rendering import SimulationOptions
 from tinynovo.runs import read_run
+from tinynovo.searching import BeamOptions
 from tinynovo.stages import OptimizerOptions, TrainingOptions
 from tinynovo.training import train
 

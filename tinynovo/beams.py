@@ -13,12 +13,19 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynovo.kernels import UNFIT
-from tinynovo.lookups import MASSES, MODIFIES, Bits, Floats, Ground, Ints, jit
+from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, jit
+from tinynovo.partials import (
+    NOTHING,
+    STRETCH,
+    Partials,
+    look_ahead,
+    partials,
+    put,
+    rest,
+    stretches,
+)
 from tinynovo.rules import Rules, composable, log_softmax
 from tinynovo.stores import Store, ask
-
-STRETCH = 57_000_000
-"""Micro-dalton of mass within which beams compete: hardly less than the lightest residue weighs."""
 
 LOST = 18_000_000
 """Micro-dalton, more than a terminus may have lost."""
@@ -26,8 +33,11 @@ LOST = 18_000_000
 FALLBACK = 16
 """Beams, at least, where fewer found nothing; without a margin."""
 
-NOTHING = np.float32(-1e30)
-"""Score of what is not there: compiled arithmetic is not meant for infinity."""
+UNLIMITED = 1e6
+"""Nats from which on a limit is none."""
+
+COARSE = 6
+"""What the number of beams is divided by in the first, narrow search."""
 
 _UNKNOWN = np.float32(1e30)
 
@@ -38,6 +48,7 @@ class Limits(NamedTuple):
     beams: int
     candidates: int
     margin: float
+    guide: float
     behind: float
     shortest: int
     longest: int
@@ -73,6 +84,10 @@ class Task(NamedTuple):
     limits : Limits
     window : int
         As `drafts` takes them.
+    other : Partials
+        What a search from the other end has found, where there was one.
+    best : float32 [1]
+        The best that is to be expected of an answer; `NOTHING` where the other end is not known.
     """
 
     done: Ints
@@ -83,122 +98,51 @@ class Task(NamedTuple):
     rules: Rules
     limits: Limits
     window: int
-
-
-class Partials(NamedTuple):
-    """Partial answers: a tree of N nodes, and in each of T stretches of mass the best W.
-
-    Attributes
-    ----------
-    parent, token, length : int64 [N]
-        What a node adds a token to, which, and how many there are then. Node 0 is nothing.
-    begun : bool [N]
-        Whether the first token stands before the residues.
-    used : int64 [1]
-        Nodes that there are.
-    held : int64 [T]
-        How many partial answers a stretch has.
-    score, anchor, node : [T, W]
-    """
-
-    parent: Ints
-    token: Ints
-    length: Ints
-    begun: Bits
-    used: Ints
-    held: Ints
-    score: Floats
-    anchor: Ints
-    node: Ints
+    other: Partials
+    best: Floats
 
 
 @jit
-def stretches(residue_mass: int) -> int:
-    """How many there are where residues weigh so much, micro-dalton, that of nothing included."""
-    return residue_mass // STRETCH + 4
-
-
-@jit
-def _partials(count: int, width: int) -> Partials:
-    """Room for so many stretches of so many partial answers."""
-    shape, room = (count, width), count * width * MASSES.shape[0] + 1
-    held, score = np.zeros(count, np.int64), np.full(shape, NOTHING)
-    anchor, node = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    parent, token = np.empty(room, np.int64), np.empty(room, np.int64)
-    length, begun = np.empty(room, np.int64), np.empty(room, np.bool_)
-    parent[0], token[0], length[0], begun[0] = 0, 0, 0, False
-    used = np.ones(1, np.int64)
-    return Partials(parent, token, length, begun, used, held, score, anchor, node)
-
-
-@jit
-def _put(
-    partials: Partials,
-    width: int,
-    at: int,
-    parent: int,
-    token: int,
-    cut: int,
-    score: np.float32,
-) -> None:
-    """Put a partial answer with a token more where it stands among so many of a stretch.
-
-    It must be better than the worst of those, where there are as many.
-    """
-    held, scores, anchors, nodes = partials.held, partials.score, partials.anchor, partials.node
-    held[at] = min(held[at] + 1, width)
-    n = held[at] - 1
-    while n > 0 and scores[at, n - 1] < score:
-        scores[at, n], anchors[at, n] = scores[at, n - 1], anchors[at, n - 1]
-        nodes[at, n] = nodes[at, n - 1]
-        n -= 1
-    node, length = partials.used[0], partials.length[parent]
-    scores[at, n], anchors[at, n], nodes[at, n] = score, cut, node
-    partials.parent[node], partials.token[node] = parent, token
-    partials.length[node] = length + 1
-    partials.begun[node] = MODIFIES[token] if length == 0 else partials.begun[parent]
-    partials.used[0] += 1
-
-
-@jit
-def _finish(task: Task, partials: Partials, parent: int, token: int, score: np.float32) -> None:
+def _finish(task: Task, tree: Partials, parent: int, token: int, score: np.float32) -> None:
     """Put a partial answer with a last token among the best, if it is one of them."""
     at = _room(task.done, task.scores, score)
     if at >= 0:
-        length = partials.length[parent]
+        length = tree.length[parent]
         task.done[at, length:] = 0
         task.done[at, length] = token
         for place in range(length - 1, -1, -1):
-            task.done[at, place] = partials.token[parent]
-            parent = partials.parent[parent]
+            task.done[at, place] = tree.token[parent]
+            parent = tree.parent[parent]
 
 
 @jit
 def _lengthen(
-    partials: Partials, width: int, place: int, task: Task, low: np.float32, least: float
+    tree: Partials, width: int, place: int, task: Task, low: np.float32, least: float
 ) -> None:
     """Give the partial answers of a stretch one token more: they are done, or go further.
 
     Those below the low one are dropped.
     """
     scores, store, ground, row, rules, limits = task[1:7]
+    other = task.other
+    guided, least_whole = task.best[0] > NOTHING, task.best[0] - np.float32(limits.guide)
     forwards, total = store.weights.forwards, ground.facts[row, 0]
     slack, step = ground.facts[row, 3], 1 if forwards else -1
-    window, held, ranked = min(task.window, slack), partials.held, partials.score
+    window, held, ranked = min(task.window, slack), tree.held, tree.score
     alive, anchor = np.empty(held[place], np.int64), np.empty(held[place], np.int64)
     past, count = np.zeros((held[place], 2), np.int64), 0
     for beam in range(held[place]):
-        score, node = partials.score[place, beam], partials.node[place, beam]
+        score, node = tree.score[place, beam], tree.node[place, beam]
         if score >= low and score > scores[-1] and score > least:
-            alive[count], anchor[count] = beam, partials.anchor[place, beam]
-            past[count, 0] = partials.token[node]
-            past[count, 1] = partials.token[partials.parent[node]]
+            alive[count], anchor[count] = beam, tree.anchor[place, beam]
+            past[count, 0] = tree.token[node]
+            past[count, 1] = tree.token[tree.parent[node]]
             count += 1
     where = ask(store, ground, np.full(count, row), anchor[:count], past[:count])
     value, values = np.empty(MASSES.shape[0], np.float32), store.values
     for n in range(count):
-        base, node = partials.score[place, alive[n]], partials.node[place, alive[n]]
-        length, begun = partials.length[node], partials.begun[node]
+        base, node = tree.score[place, alive[n]], tree.node[place, alive[n]]
+        length, begun = tree.length[node], tree.begun[node]
         log_softmax(value, values, where[n], rules, forwards, anchor[n], slack)
         for token in range(value.shape[0]):
             reached = base + value[token]
@@ -211,37 +155,43 @@ def _lengthen(
             residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
             asked = limits.shortest <= residues <= limits.longest
             if asked and abs(remaining) <= window:
-                _finish(task, partials, node, token, reached)
+                _finish(task, tree, node, token, reached)
             opens = abs(remaining) > slack and length + 1 < limits.slots
             opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
             if opens and composable(rules, forwards, remaining, window):
                 at = (total - remaining + STRETCH) // STRETCH + 1
+                if guided:
+                    whole = reached + rest(other, cut, remaining, window, limits.margin)
+                    if whole < least_whole:
+                        continue
+                    task.best[0] = max(task.best[0], whole)
                 if held[at] < width or reached > ranked[at, width - 1]:
-                    _put(partials, width, at, node, token, cut, reached)
+                    put(tree, width, at, node, token, cut, reached)
 
 
 @jit
-def _sweep(task: Task, partials: Partials, width: int, margin: np.float32, least: float) -> None:
+def _sweep(task: Task, tree: Partials, width: int, margin: np.float32, least: float) -> None:
     """Search all stretches, one after the other, with so many beams in each.
 
     The first is that of nothing alone.
     """
     scores, total = task.scores, task.ground.facts[task.row, 0]
-    held, score = partials.held, partials.score
+    held, score = tree.held, tree.score
     held[:] = 0
     score[:, 0] = NOTHING
-    held[0], score[0, 0], partials.used[0] = 1, 0, 1
-    partials.anchor[0, 0] = 0 if task.store.weights.forwards else total
-    partials.node[0, 0] = 0
+    held[0], score[0, 0], tree.used[0] = 1, 0, 1
+    tree.anchor[0, 0] = 0 if task.store.weights.forwards else total
+    tree.node[0, 0] = 0
     for place in range(stretches(total)):
         if held[place]:
             ahead = score[place:, 0].max() - margin
             low = max(ahead, scores[0] - np.float32(task.limits.behind))
-            _lengthen(partials, width, place, task, low, least)
+            _lengthen(tree, width, place, task, low, least)
+    look_ahead(tree)
 
 
 @jit
-def _search(task: Task, partials: Partials, least: float) -> None:
+def _search(task: Task, tree: Partials, least: float) -> None:
     """Search for what exceeds a log-probability.
 
     Where all that might have come to an end was given up, it is searched again, more widely.
@@ -249,9 +199,9 @@ def _search(task: Task, partials: Partials, least: float) -> None:
     width, margin = task.limits.beams, np.float32(task.limits.margin)
     if least > NOTHING:
         width = (width + 1) // 2
-    _sweep(task, partials, width, margin, least)
+    _sweep(task, tree, width, margin, least)
     if task.scores[0] == NOTHING and least <= NOTHING:
-        _sweep(task, partials, max(width, FALLBACK), -NOTHING, least)
+        _sweep(task, tree, max(width, FALLBACK), -NOTHING, least)
 
 
 @jit
@@ -283,7 +233,7 @@ def _along(
 
 @jit
 def _found(
-    partials: Partials,
+    trees: tuple[Partials, Partials],
     one: Store,
     two: Store,
     ground: Ground,
@@ -295,14 +245,22 @@ def _found(
 ) -> tuple[Ints, Floats]:
     """Different answers of both searches [2 K, S], and what each direction says, [2 K, 2].
 
-    What a direction was not asked is `_UNKNOWN`.
+    What a direction was not asked is `_UNKNOWN`. Where what is to be expected of answers limits the
+    searches, the first is guided by a narrow one from the other end, the second by the first.
     """
     few = limits.candidates
     tokens = np.zeros((2 * few, limits.slots), np.int64)
-    told = np.full((2 * few, 2), NOTHING)
+    told, best = np.full((2 * few, 2), NOTHING), np.full(1, NOTHING)
     about = (ground, row, rules, limits, window)
-    _search(Task(tokens[:few], told[:few, 0], one, *about), partials, least)
-    _search(Task(tokens[few:], told[few:, 1], two, *about), partials, least)
+    first = Task(tokens[:few], told[:few, 0], one, *about, trees[1], best)
+    second = Task(tokens[few:], told[few:, 1], two, *about, trees[0], best)
+    if limits.guide < UNLIMITED:
+        _sweep(second, trees[1], limits.beams // COARSE + 1, np.float32(limits.margin), least)
+        best[0], second.scores[:], second.done[:] = second.scores[0], NOTHING, 0
+    _search(first, trees[0], least)
+    if limits.guide < UNLIMITED:
+        best[0] = first.scores[0]
+    _search(second, trees[1], least)
     for n in range(2 * few):
         if n >= few:
             length = _length(tokens[n])
@@ -320,7 +278,7 @@ def _found(
 def _draft(
     best: Ints,
     scores: Floats,
-    partials: Partials,
+    trees: tuple[Partials, Partials],
     one: Store,
     two: Store,
     ground: Ground,
@@ -331,7 +289,7 @@ def _draft(
     least: float,
 ) -> None:
     """Write the best answers to a spectrum to [K, S], in order, and their scores to [K]."""
-    tokens, told = _found(partials, one, two, ground, row, rules, limits, window, least)
+    tokens, told = _found(trees, one, two, ground, row, rules, limits, window, least)
     own = np.empty(told.shape[0], np.float32)
     for n in range(own.shape[0]):
         own[n] = told[n, 1] if told[n, 0] == _UNKNOWN else told[n, 0]
@@ -378,8 +336,9 @@ def drafts(
     shape = (window.shape[0], limits.candidates)
     best, scores = np.zeros((*shape, limits.slots), np.int64), np.full(shape, NOTHING)
     count = stretches(ground.facts[:, 0].max())
-    partials = _partials(count, max(limits.beams, FALLBACK))
+    width = max(limits.beams, FALLBACK)
+    trees = (partials(count, width), partials(count, width))
     for row in range(shape[0]):
         told = (ground, row, rules, limits, window[row], least[row])
-        _draft(best[row], scores[row], partials, one, two, *told)
+        _draft(best[row], scores[row], trees, one, two, *told)
     return best, scores

@@ -22,12 +22,13 @@ from torch.nn.functional import pad
 
 from tinynovo import checkpoint
 from tinynovo.corpus import Corpus
-from tinynovo.decoding import BeamOptions, draft
+from tinynovo.decoding import draft
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.losses import same_mass
 from tinynovo.mixture import Mixture
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import EvidenceScorer
+from tinynovo.searching import BeamOptions
 from tinynovo.tokens import PAD
 
 _SHARD = 512

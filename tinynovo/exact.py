@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tinynovo.decoding import Candidates
 from tinynovo.permitted import Permitted
+from tinynovo.searching import Candidates
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
 _HALF = 128

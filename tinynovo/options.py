@@ -68,9 +68,15 @@ class SequencingOptions(BaseModel):
     )
     candidates: int = Field(8, ge=1, description="drafts kept")
     margin: float = Field(
-        4.0,
+        5.0,
         gt=0,
         description="beams so many nats worse than the best as far, or further, are given up",
+    )
+    guide_margin: float = Field(
+        7.0,
+        gt=0,
+        description="beams that promise to become so many nats worse than the best are given up as "
+        "well, by what the search from the other end has found of the rest",
     )
     judge_margin: float = Field(
         3.0,
@@ -151,6 +157,7 @@ EFFORTS: dict[str, tuple[str, ...]] = {
         "n_beams=32",
         "candidates=16",
         "margin=8",
+        "guide_margin=20",
         "judge_margin=20",
         "refined=4",
         "halt_probability=1",

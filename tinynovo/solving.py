@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tinynovo.calibration import Answer
 from tinynovo.checkpoint import Checkpoint
-from tinynovo.decoding import BeamOptions, Candidates, draft
+from tinynovo.decoding import draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import PeakTable
 from tinynovo.exact import exact_answers
@@ -28,6 +28,7 @@ from tinynovo.options import SequencingOptions
 from tinynovo.peptide import Peptide
 from tinynovo.permitted import Permitted
 from tinynovo.recursion import judge, solve
+from tinynovo.searching import BeamOptions, Candidates
 from tinynovo.spectrum import Peaks, Spectrum
 from tinynovo.tokens import PAD, decode, encode, peak_batch
 
@@ -298,6 +299,7 @@ class Solver:
             n_beams=options.n_beams,
             candidates=options.candidates,
             margin=options.margin,
+            guide_margin=options.guide_margin,
             shortest=options.min_peptide_len,
             longest=options.max_peptide_len,
             behind=_BEHIND,

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from tinynovo.corpus import Corpus
-from tinynovo.decoding import BeamOptions, draft
+from tinynovo.decoding import draft
 from tinynovo.evidence import closing_slack
 from tinynovo.losses import cross_entropy, same_mass
 from tinynovo.model import Memory, Tinynovo
@@ -26,6 +26,7 @@ from tinynovo.objectives import Figures, answer_figures, mass_error
 from tinynovo.permitted import Permitted
 from tinynovo.recursion import RecursionOptions, solve
 from tinynovo.runs import Sample, Trial
+from tinynovo.searching import BeamOptions
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, decode
 
 _BATCH = 32
