@@ -99,14 +99,16 @@ def gelu(rows: Floats, bias: Floats) -> None:
     where it hardly differs from 1 / 2, fitted by least squares at Chebyshev's nodes: off by 4e-6 at
     most, by 3e-6 of x beyond 4.5.
     """
+    width = rows.shape[1]
     for n in range(rows.shape[0]):
-        for h in range(rows.shape[1]):
-            x = rows[n, h] + bias[h]
+        row = rows[n]
+        for h in range(width):
+            x = row[h] + bias[h]
             u = min(max(x, -_END), _END)
             t = u * u * _SCALE - _ONE
             p = (((((_C10 * t + _C9) * t + _C8) * t + _C7) * t + _C6) * t + _C5) * t + _C4
             p = (((p * t + _C3) * t + _C2) * t + _C1) * t + _C0
-            rows[n, h] = x * (_HALF + u * p)
+            row[h] = x * (_HALF + u * p)
 
 
 @jit
@@ -181,9 +183,9 @@ def _candidates(
     np.dot(told, weights.beside, rows)
     named = weights.named
     for n in range(count):
-        token = tokens[n]
+        first, own = rows[n], named[tokens[n]]
         for h in range(context.shape[0]):
-            rows[n, h] += context[h] + named[token, h]
+            first[h] += context[h] + own[h]
     add_cuts(rows, weights.first, ground, row, cuts)
     add_middle(rows, weights.first, ground, row, cuts, ends, forwards)
     return count
@@ -198,19 +200,20 @@ def _embeddings(found: Floats, half: Floats, hidden: Floats, weights: Weights) -
     np.dot(half, weights.third, found)
     bias = weights.third_bias
     for n in range(found.shape[0]):
-        for place in range(found.shape[1]):
-            found[n, place] += bias[place]
+        row = found[n]
+        for place in range(bias.shape[0]):
+            row[place] += bias[place]
 
 
 @jit
 def _scores(out: Floats, found: Floats, tokens: Ints, weights: Weights) -> None:
     """Write the logits of tokens [N], given their embeddings [N, E], to [V]."""
     gelu(found, np.zeros(found.shape[1], np.float32))
-    score, bias = weights.score, weights.score_bias[0]
+    score, bias = weights.score.reshape(-1), weights.score_bias[0]
     for n in range(found.shape[0]):
-        total = bias
-        for place in range(found.shape[1]):
-            total += found[n, place] * score[place, 0]
+        total, row = bias, found[n]
+        for place in range(score.shape[0]):
+            total += row[place] * score[place]
         out[tokens[n]] = total
 
 

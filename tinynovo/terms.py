@@ -204,21 +204,24 @@ def tell_ahead(told: Floats, ground: Ground, row: int, cuts: Ints, forwards: boo
         cut = cuts[n]
         cell, rest = cut // NODE_BIN, cut % NODE_BIN
         best = second = np.float32(0)
-        some = np.uint32(0)
+        some = 0
         for residue in range(PLAIN.shape[0]):
             if forwards:
                 at = cell + _PLAIN_CELLS[residue] + (rest + _PLAIN_REST[residue] >= NODE_BIN)
             else:
                 at = cell - _PLAIN_CELLS[residue] - (rest < _PLAIN_REST[residue])
             at = min(max(at, 0), last)
-            some |= bits[row, at >> 5] >> np.uint32(at & 31)
-        if some & np.uint32(1):
-            for residue in range(PLAIN.shape[0]):
+            some |= ((np.int64(bits[row, at >> 5]) >> (at & 31)) & 1) << residue
+        residue = 0
+        while some:
+            if some & 1:
                 ahead = cut + PLAIN[residue] if forwards else cut - PLAIN[residue]
                 if NODE_BIN < ahead < total:
                     value = value_at(nodes, row, ahead // NODE_BIN)
                     second = max(second, min(best, value))
                     best = max(best, value)
+            some >>= 1
+            residue += 1
         told[n, 0], told[n, 1] = best, second
 
 
