@@ -358,7 +358,8 @@ def test_only_answers_that_are_reported_are_judged_in_full(
         return true(model, evidence, *others)
 
     monkeypatch.setattr(solving, "judge", noting)
-    tested = sequencer(top_match=top_match, isotope_error_range=(0, 0), judge_margin=50.0)
+    nats = {"guide_margin": 50.0, "judge_margin": 50.0}
+    tested = sequencer(top_match=top_match, isotope_error_range=(0, 0), **nats)
     given = spectra()
     found = [answers for _, answers in tested.explore(given) if isinstance(answers, list)]
     assert min(map(len, found)) > 2

@@ -47,22 +47,30 @@ def annotate(
         Of the precursor.
     """
     found: list[Fragment | None] = [None] * mz.size
-    charges = [1, 2, 3] if charge > 3 else [1, 2] if charge > 1 else [1]
+    seen = _seen(mz, intensity, peptide, charge)
+    for peak, which, series, before, at in zip(*(part.tolist() for part in seen), strict=True):
+        found[peak] = Fragment("by"[series], before + 1, which + 1, loss="", mz=at)
+    return found
+
+
+def _seen(
+    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
+) -> tuple[NDArray[np.generic], ...]:
+    """Of each ion that has a peak: that, charge - 1, series - 0 for b -, ordinal - 1 and m/z."""
+    charges = np.arange(1, 4 if charge > 3 else 3 if charge > 1 else 2)
     neutral = np.array([fragment_masses(peptide, series) for series in "by"])
-    at = neutral / np.array(charges)[:, None, None] + PROTON
+    at = neutral / charges[:, None, None] + PROTON
     width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
     order = np.argsort(mz)
     ascending = mz[order]
     first, last = ascending.searchsorted(at - width), ascending.searchsorted(at + width, "right")
-    for cell in np.argwhere(last > first).tolist():
-        row = tuple(cell)
-        near = order[first[row] : last[row]]
-        place = near[intensity[near].argmax()] if near.size > 1 else near[0]
-        if found[place] is None:
-            which, series, before = cell
-            name = ("by"[series], before + 1, charges[which])
-            found[place] = Fragment(*name, loss="", mz=float(at[row]))
-    return found
+    cells = np.nonzero(last > first)
+    first, last = first[cells], last[cells]
+    for ion in np.flatnonzero(last - first > 1).tolist():
+        near = order[first[ion] : last[ion]]
+        first[ion] += intensity[near].argmax()
+    peaks, own = np.unique(order[first], return_index=True)
+    return peaks, *(cell[own] for cell in cells), at[cells][own]
 
 
 def bond(ion: Fragment, length: int) -> int:
@@ -70,10 +78,14 @@ def bond(ion: Fragment, length: int) -> int:
     return ion.ordinal if ion.series == "b" else length - ion.ordinal
 
 
-def blocks(ions: Sequence[Fragment | None], length: int) -> list[tuple[int, int]]:
-    """First residue, and the one after the last, of every block, N to C, of a peptide's ions."""
-    seen = {bond(ion, length) for ion in ions if ion is not None}
-    return list(pairwise([0, *sorted(seen), length]))
+def blocks(
+    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
+) -> list[tuple[int, int]]:
+    """First residue, and the one after the last, of every block, N to C; as `annotate` takes it."""
+    _, _, series, before, _ = _seen(mz, intensity, peptide, charge)
+    length = len(peptide)
+    bonds = np.where(series == 0, before + 1, length - 1 - before)
+    return list(pairwise([0, *np.unique(bonds).tolist(), length]))
 
 
 def support(found: Sequence[tuple[int, int]]) -> tuple[int, ...]:

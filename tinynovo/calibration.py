@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from tinynovo.annotation import annotate, blocks, support
+from tinynovo.annotation import blocks, support
 from tinynovo.errors import InputError
 from tinynovo.masses import MICRO, residue_table
 from tinynovo.peptide import Peptide
@@ -38,6 +38,9 @@ DATABASE = "database"
 
 FEWEST = 20
 """Right answers, and wrong ones, that a fit needs."""
+
+_FURTHER = 1 << 40
+"""Micro-dalton, more than any peptide weighs."""
 
 _LOGIT_LIMIT = 12.0
 _PENALTY = 0.3
@@ -80,8 +83,7 @@ class Answer:
         """Of `tinynovo.annotation.blocks`: what the spectrum settles."""
         peaks, peptide = self.peaks, self.peptide
         mz = peaks.mz / MICRO
-        ions = annotate(mz, peaks.intensity, peptide, peaks.precursor_charge)
-        return blocks(ions, len(peptide))
+        return blocks(mz, peaks.intensity, peptide, peaks.precursor_charge)
 
     @cached_property
     def cuts(self) -> NDArray[np.int64]:
@@ -143,13 +145,14 @@ def _agreement(
     answer: Answer, rivals: Sequence[Answer], share: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Share of the rivals that have a residue between the same two cuts, of each residue."""
-    own, agreed = answer.cuts, np.zeros(len(answer.peptide))
-    for rival, weight in zip(rivals, share.tolist(), strict=True):
-        other = rival.cuts
-        place = other.searchsorted(own - SAME_CUT)
-        found = other[np.minimum(place, len(other) - 1)] <= own + SAME_CUT
-        agreed += weight * (found[1:] & found[:-1] & (place[1:] - place[:-1] == 1))
-    return agreed
+    own, others = answer.cuts, [rival.cuts for rival in rivals]
+    apart = _FURTHER * np.arange(len(others))
+    every = np.concatenate([cuts + begin for cuts, begin in zip(others, apart, strict=True)])
+    low = own + apart[:, None] - SAME_CUT
+    place = every.searchsorted(low)
+    found = every[np.minimum(place, len(every) - 1)] <= low + 2 * SAME_CUT
+    alike = found[:, 1:] & found[:, :-1] & (np.diff(place) == 1)
+    return np.asarray(share @ alike)
 
 
 def _logits(probability: NDArray[np.float64] | float) -> NDArray[np.float64]:

@@ -254,21 +254,21 @@ def embeddings(
     """Embeddings [Q, E] of one token at each anchor [Q]; zero where it does not fit."""
     count, (width, less) = row.shape[0], weights.second.shape
     out = np.zeros((count, weights.third.shape[1]), np.float32)
-    context, asked = np.empty((_FEW, width), np.float32), np.empty(_FEW, np.int64)
+    context, fits = np.empty((_FEW, width), np.float32), np.empty(_FEW, np.int64)
     hidden, half = np.empty((_FEW, width), np.float32), np.empty((_FEW, less), np.float32)
-    found = np.empty((_FEW, out.shape[1]), np.float32)
-    for begin in range(0, count, _FEW):
-        end = min(begin + _FEW, count)
-        few = slice(begin, end)
-        _contexts(context[: end - begin], weights, ground, row[few], anchor[few], past[few])
+    found, asked = np.empty((_FEW, out.shape[1]), np.float32), np.flatnonzero(tokens)
+    for begin in range(0, asked.shape[0], _FEW):
+        few = asked[begin : begin + _FEW]
+        _contexts(context[: few.shape[0]], weights, ground, row[few], anchor[few], past[few])
         fit = 0
-        for q in range(begin, end):
-            about = (context[q - begin], row[q], anchor[q], past[q])
+        for n in range(few.shape[0]):
+            q = few[n]
+            about = (context[n], row[q], anchor[q], past[q])
             one = tokens[q : q + 1].copy()
-            if tokens[q] and _candidates(hidden[fit:], one, weights, ground, *about):
-                asked[fit] = q
+            if _candidates(hidden[fit:], one, weights, ground, *about):
+                fits[fit] = q
                 fit += 1
         _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
         for n in range(fit):
-            out[asked[n]] = found[n]
+            out[fits[n]] = found[n]
     return out
