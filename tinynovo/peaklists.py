@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +33,17 @@ def read_mgf(path: Path) -> Iterator[Spectrum]:
     """
     defaults: dict[str, str] = {}
     params: dict[str, str] | None = None
-    peaks: list[tuple[float, float]] = []
+    peaks: list[float] = []
     index = 0
     unpack = gzip.open if path.suffix.lower() == ".gz" else open
     with unpack(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
         for count, line in enumerate(map(str.strip, lines), 1):
-            if not line or line[0] in "#;!/":
-                continue
-            where = None if params is None else f"index={index}"
             try:
-                if line.upper() == "BEGIN IONS":
+                if params is not None and line[:1].isdigit():
+                    peaks += _mgf_peak(line)
+                elif not line or line[0] in "#;!/":
+                    continue
+                elif line.upper() == "BEGIN IONS":
                     if params is not None:
                         raise ValueError("END IONS is missing before BEGIN IONS")
                     params, peaks = dict(defaults), []
@@ -53,20 +54,19 @@ def read_mgf(path: Path) -> Iterator[Spectrum]:
                 elif "=" in line and not line[0].isdigit():
                     key, _, value = line.partition("=")
                     (defaults if params is None else params)[key.strip().upper()] = value.strip()
+                elif params is not None:
+                    peaks += _mgf_peak(line)
                 else:
-                    peaks.append(_mgf_peak(line, params is not None, index))
+                    raise ValueError(_outside(line, index))
             except ValueError as error:
+                where = None if params is None else f"index={index}"
                 raise InputError(f"line {count}: {error}", file=path, spectrum=where) from None
     if params is not None:
         raise InputError("is cut off: END IONS is missing", file=path, spectrum=f"index={index}")
 
 
-def _mgf_peak(line: str, inside: bool, index: int) -> tuple[float, float]:
+def _mgf_peak(line: str) -> tuple[float, float]:
     """m/z and intensity of a line."""
-    if not inside and line.startswith(">") and not index:
-        raise ValueError("this is a FASTA file: it holds proteins, not spectra")
-    if not inside:
-        raise ValueError(f"{line[:60]!r} stands outside of BEGIN IONS and END IONS")
     fields = line.split()
     try:
         return float(fields[0]), float(fields[1])
@@ -74,8 +74,15 @@ def _mgf_peak(line: str, inside: bool, index: int) -> tuple[float, float]:
         raise ValueError(f"{line[:60]!r} is no peak") from None
 
 
+def _outside(line: str, index: int) -> str:
+    """What is wrong with a line that no spectrum holds, after so many spectra."""
+    if line.startswith(">") and not index:
+        return "this is a FASTA file: it holds proteins, not spectra"
+    return f"{line[:60]!r} stands outside of BEGIN IONS and END IONS"
+
+
 def _mgf_spectrum(
-    params: Mapping[str, str], peaks: list[tuple[float, float]], index: int, file: str
+    params: Mapping[str, str], peaks: Sequence[float], index: int, file: str
 ) -> Spectrum:
     array = np.array(peaks, dtype=np.float64).reshape(-1, 2)
     pepmass = params.get("PEPMASS", "").split()
