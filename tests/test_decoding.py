@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from functools import cache
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -292,6 +293,27 @@ def test_compiled_drafts_are_those_that_are_defined(
         clear = again.score[row, :most].diff().abs() > 1e-3
         if bool(clear.all()):
             assert torch.equal(found.tokens[row, :most], again.tokens[row, :most])
+
+
+def test_searches_that_guide_one_another_find_the_truth_and_ask_less():
+    """What no search from the other end leads to is given up."""
+    asked = {1e9: 0, 4.0: 0}
+
+    class Noting(Oracle):
+        def logits(self, table: PeakTable, row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
+            asked[guide] += row.numel()
+            return super().logits(table, row, anchor, past)
+
+    pair = SimpleNamespace(
+        forwards=Noting(*TRUTHS, forwards=True), backwards=Noting(*TRUTHS, forwards=False)
+    )
+    table = table_of(*TRUTHS)
+    window = closing_slack(table.batch.residue_mass)
+    for guide in asked:
+        options = BeamOptions(n_beams=6, candidates=2, max_slots=24, guide_margin=guide)
+        found = both_ways(pair, table, options, EVERYTHING, window)  # type: ignore[arg-type]
+        assert [names(row[0]) for row in found.tokens] == list(TRUTHS)
+    assert asked[4.0] < 0.7 * asked[1e9], asked
 
 
 def test_some_answers_are_found_at_all():
