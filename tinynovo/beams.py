@@ -1,7 +1,8 @@
 """Beams: drafts of one spectrum, searched from both ends and scored in both directions.
 
-Compiled for the CPU, by numba. Knows the search that `tinynovo.decoding` defines: tests hold the
-two against each other. Does not know what the scorer rests on, nor what becomes of drafts.
+Compiled for the CPU, by numba. Knows the search that `tinynovo.searching` and `tinynovo.decoding`
+define: tests hold them against each other. Does not know what the scorer rests on, nor what becomes
+of drafts.
 
 Axes: Q anchors, V tokens, S slots, W beams, K answers.
 """
@@ -36,14 +37,14 @@ FALLBACK = 16
 UNLIMITED = 1e6
 """Nats from which on a limit is none."""
 
-COARSE = 6
+_NARROW = 6
 """What the number of beams is divided by in the first, narrow search."""
 
 _UNKNOWN = np.float32(1e30)
 
 
 class Limits(NamedTuple):
-    """How wide and how long is searched, as in `tinynovo.decoding.BeamOptions`."""
+    """How wide and how long is searched, as in `tinynovo.searching.BeamOptions`."""
 
     beams: int
     candidates: int
@@ -53,6 +54,12 @@ class Limits(NamedTuple):
     shortest: int
     longest: int
     slots: int
+
+
+@jit
+def narrowed(beams: int) -> int:
+    """Beams of the first, narrow search."""
+    return beams // _NARROW + 1
 
 
 @jit
@@ -255,7 +262,7 @@ def _found(
     first = Task(tokens[:few], told[:few, 0], one, *about, trees[1], best)
     second = Task(tokens[few:], told[few:, 1], two, *about, trees[0], best)
     if limits.guide < UNLIMITED:
-        _sweep(second, trees[1], limits.beams // COARSE + 1, np.float32(limits.margin), least)
+        _sweep(second, trees[1], narrowed(limits.beams), np.float32(limits.margin), least)
         best[0], second.scores[:], second.done[:] = second.scores[0], NOTHING, 0
     _search(first, trees[0], least)
     if limits.guide < UNLIMITED:

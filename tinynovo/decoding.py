@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tinynovo import beams
-from tinynovo.beams import COARSE, FALLBACK, UNLIMITED
+from tinynovo.beams import FALLBACK, UNLIMITED, narrowed
 from tinynovo.compositions import compositions
 from tinynovo.evidence import PeakTable, compiled
 from tinynovo.partials import NOTHING, stretches
@@ -134,7 +134,7 @@ def _compiled_drafts(
     nats = (options.margin, options.guide_margin, options.behind)
     limits = beams.Limits(options.n_beams, few, *nats, *lengths)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
-    width = options.n_beams + max(options.n_beams, FALLBACK) + options.n_beams // COARSE + 1
+    width = options.n_beams + max(options.n_beams, FALLBACK) + narrowed(options.n_beams)
     most = stretches(int(table.batch.residue_mass.max())) * width + slots * few
     first, second = (memo.reserve(most * window.numel()) for memo in (one, two))
     least = least.clamp(min=float(NOTHING))

@@ -15,7 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tinynovo.beams import COARSE, FALLBACK, LOST
+from tinynovo.beams import FALLBACK, LOST, narrowed
 from tinynovo.compositions import CELL, REACH, ROUNDING, compositions
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.partials import NOTHING, STRETCH
@@ -222,7 +222,7 @@ class Search:
 
     def narrow(self) -> Candidates:
         """Search with few beams, to guide another search."""
-        breadth = torch.full_like(self.mass, self.options.n_beams // COARSE + 1)
+        breadth = torch.full_like(self.mass, narrowed(self.options.n_beams))
         self.sweep(breadth, torch.full_like(self.least, self.options.margin))
         return self.done
 
