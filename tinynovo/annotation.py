@@ -46,17 +46,6 @@ def annotate(
     charge : int
         Of the precursor.
     """
-    found: list[Fragment | None] = [None] * mz.size
-    seen = _seen(mz, intensity, peptide, charge)
-    for peak, which, series, before, at in zip(*(part.tolist() for part in seen), strict=True):
-        found[peak] = Fragment("by"[series], before + 1, which + 1, loss="", mz=at)
-    return found
-
-
-def _seen(
-    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
-) -> tuple[NDArray[np.generic], ...]:
-    """Of each ion that has a peak: that, charge - 1, series - 0 for b -, ordinal - 1 and m/z."""
     charges = np.arange(1, 4 if charge > 3 else 3 if charge > 1 else 2)
     neutral = np.array([fragment_masses(peptide, series) for series in "by"])
     at = neutral / charges[:, None, None] + PROTON
@@ -70,7 +59,11 @@ def _seen(
         near = order[first[ion] : last[ion]]
         first[ion] += intensity[near].argmax()
     peaks, own = np.unique(order[first], return_index=True)
-    return peaks, *(cell[own] for cell in cells), at[cells][own]
+    found: list[Fragment | None] = [None] * mz.size
+    named = (peaks, *(cell[own] for cell in cells), at[cells][own])
+    for peak, which, series, before, ion_mz in zip(*(n.tolist() for n in named), strict=True):
+        found[peak] = Fragment("by"[series], before + 1, which + 1, loss="", mz=ion_mz)
+    return found
 
 
 def bond(ion: Fragment, length: int) -> int:
@@ -78,14 +71,10 @@ def bond(ion: Fragment, length: int) -> int:
     return ion.ordinal if ion.series == "b" else length - ion.ordinal
 
 
-def blocks(
-    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
-) -> list[tuple[int, int]]:
-    """First residue, and the one after the last, of every block, N to C; as `annotate` takes it."""
-    _, _, series, before, _ = _seen(mz, intensity, peptide, charge)
-    length = len(peptide)
-    bonds = np.where(series == 0, before + 1, length - 1 - before)
-    return list(pairwise([0, *np.unique(bonds).tolist(), length]))
+def blocks(ions: Sequence[Fragment | None], length: int) -> list[tuple[int, int]]:
+    """First residue, and the one after the last, of every block, N to C, of a peptide's ions."""
+    seen = {bond(ion, length) for ion in ions if ion is not None}
+    return list(pairwise([0, *sorted(seen), length]))
 
 
 def support(found: Sequence[tuple[int, int]]) -> tuple[int, ...]:

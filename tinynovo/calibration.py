@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from tinynovo.annotation import blocks, support
+from tinynovo.annotation import annotate, blocks, support
 from tinynovo.errors import InputError
 from tinynovo.masses import MICRO, residue_table
 from tinynovo.peptide import Peptide
@@ -83,7 +83,8 @@ class Answer:
         """Of `tinynovo.annotation.blocks`: what the spectrum settles."""
         peaks, peptide = self.peaks, self.peptide
         mz = peaks.mz / MICRO
-        return blocks(mz, peaks.intensity, peptide, peaks.precursor_charge)
+        ions = annotate(mz, peaks.intensity, peptide, peaks.precursor_charge)
+        return blocks(ions, len(peptide))
 
     @cached_property
     def cuts(self) -> NDArray[np.int64]:

@@ -257,16 +257,22 @@ def partners(
 
 
 @jit
+def _set_bits(word: np.signedinteger) -> int:
+    """How many bits of a word of 32 are set, all of them added up side by side."""
+    word -= (word >> 1) & 0x55555555
+    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
+    word = (word + (word >> 4)) & 0x0F0F0F0F
+    count: int = ((word * 0x01010101) >> 24) & 0xFF  # type: ignore[assignment]
+    return count
+
+
+@jit
 def _rank(cells: Cells, row: int, cell: int) -> int:
     """Where the value of a cell stands, -1 for one that is not marked."""
     word, bit = np.int64(cells.bits[row, cell >> 5]), cell & 31
     if not (word >> bit) & 1:
         return -1
-    lower = word & ((1 << bit) - 1)
-    lower -= (lower >> 1) & 0x55555555
-    lower = (lower & 0x33333333) + ((lower >> 2) & 0x33333333)
-    lower = (lower + (lower >> 4)) & 0x0F0F0F0F
-    place: int = cells.before[row, cell >> 5] + (((lower * 0x01010101) >> 24) & 0xFF)
+    place: int = cells.before[row, cell >> 5] + _set_bits(word & ((1 << bit) - 1))
     return place
 
 
@@ -315,10 +321,7 @@ def _fill(
         marked = 0
         for word in range(bits.shape[1]):
             before[row, word] = marked
-            left = np.int64(bits[row, word])
-            while left:
-                left &= left - 1
-                marked += 1
+            marked += _set_bits(np.int64(bits[row, word]))
         for ion in range(_MAIN):
             share = np.float32(1 if _CHARGES[ion] == 1 else 0.5)
             for peak in range(counts[row]):
