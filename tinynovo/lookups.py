@@ -175,7 +175,7 @@ def ions(mz: Ints, counts: Ints, facts: Ints, window: tuple[float, int]) -> Flag
 def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[float, int]) -> None:
     """Mark the cells of the cuts whose ions may be within reach of peaks."""
     for row in range(mz.shape[0]):
-        whole = facts[row, 0] + _WATER
+        whole, marks = facts[row, 0] + _WATER, out[row]
         for ion in range(_ALL):
             if _MAIN <= ion < _MAIN + _HIGH and facts[row, 1] <= 2:
                 continue
@@ -188,7 +188,7 @@ def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[fl
                     low, high = whole - high, whole - low
                 last = min(high >> CUT_BITS, out.shape[1] - 1)
                 for cell in range(max(low, 0) >> CUT_BITS, last + 1):
-                    out[row, cell] |= flag
+                    marks[cell] |= flag
 
 
 @jit
@@ -223,6 +223,19 @@ def _strength(
 
 
 @jit
+def _away(shifts: Ints) -> tuple[Ints, Ints]:
+    """How far all partners of a peak are, and as which of them each counts; see `partners`."""
+    single, residues = shifts.shape[0], PLAIN.shape[0]
+    away, kinds = np.empty(single + 4 * residues, np.int64), np.arange(single + 4 * residues)
+    away[:single] = shifts
+    for kind in range(4):
+        some = slice(single + kind * residues, single + (kind + 1) * residues)
+        away[some] = PLAIN // (1 + kind // 2) * (1 - 2 * (kind % 2))
+        kinds[some] = single + kind
+    return away, kinds
+
+
+@jit
 def partners(
     out: Floats,
     mz: Ints,
@@ -238,20 +251,16 @@ def partners(
     ``shifts`` are distances of single partners; the last four are the best of those one plain
     residue above and below, for 1+ and 2+. ``counts`` [B] are the peaks of each spectrum.
     """
-    single, last = shifts.shape[0], near.shape[1] - 1
+    away, kinds = _away(shifts)
+    last = near.shape[1] - 1
     for row in range(mz.shape[0]):
+        close = near[row]
         for peak in range(counts[row]):
-            for place in range(single + 4 * PLAIN.shape[0]):
-                kind, shift = place, 0
-                if place < single:
-                    shift = shifts[place]
-                else:
-                    residue = (place - single) % PLAIN.shape[0]
-                    kind = (place - single) // PLAIN.shape[0]
-                    shift = PLAIN[residue] // (1 + kind // 2) * (1 - 2 * (kind % 2))
-                    kind += single
-                query = max(mz[row, peak] + shift, 0)
-                if near[row, min(query >> HIT_BITS, last)]:
+            at = mz[row, peak]
+            for place in range(away.shape[0]):
+                query = max(at + away[place], 0)
+                if close[min(query >> HIT_BITS, last)]:
+                    kind = kinds[place]
                     found = _strength(mz, intensity, starts, row, query, window)
                     out[row, peak, kind] = max(out[row, peak, kind], found)
 

@@ -79,10 +79,15 @@ class SequencingOptions(BaseModel):
         "well, by what the search from the other end has found of the rest",
     )
     judge_margin: float = Field(
-        3.0,
+        3.3,
         ge=0,
         description="drafts that are so many nats worse than the best are not judged, unless they "
-        "are to be reported",
+        "are to be reported; fewer nats the less likely the best is itself",
+    )
+    judge_above: float = Field(
+        -10.0,
+        lt=0,
+        description="a best draft that is not likelier, log-probability in nats, is judged alone",
     )
     judge_weight: float = Field(
         0.7, ge=0, le=1, description="of the judge, beside the scorer, in ordering candidates"
@@ -159,6 +164,7 @@ EFFORTS: dict[str, tuple[str, ...]] = {
         "margin=8",
         "guide_margin=20",
         "judge_margin=20",
+        "judge_above=-1000",
         "refined=4",
         "halt_probability=1",
         "isotope_error_range=[0, 2]",

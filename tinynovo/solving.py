@@ -266,12 +266,12 @@ class Solver:
         drafts = self._drafts(table, least, slots)
         if options.strategy == "draft":
             return self._guessed(drafts)
-        behind = drafts.score[:, :1] - drafts.score
-        there = drafts.score.isfinite()
-        worth = there & ((behind <= options.judge_margin) | (options.top_match > 1))
+        best, there = drafts.score[:, :1], drafts.score.isfinite()
+        margin = options.judge_margin * (1 - best / options.judge_above).clamp(min=0)
+        worth = there & ((best - drafts.score <= margin) | (options.top_match > 1))
         judged = self._judge(table, worth.nonzero()[:, 0], drafts.tokens[worth])
-        best = worth.nonzero()[:, 1] == 0
-        others = self._others(drafts, there & ~worth, judged, best)
+        first = worth.nonzero()[:, 1] == 0
+        others = self._others(drafts, there & ~worth, judged, first)
         if options.refined:
             judged = self._with_refined(table, judged)
         return judged.beside(others)
