@@ -41,7 +41,7 @@ def test_the_most_intense_peak_within_the_tolerance_is_the_ions(mz, named) -> No
 def only(peptide: Peptide, ions: set[tuple[str, int]]) -> list[tuple[int, int]]:
     """Blocks when only these ions of charge 1 have a peak."""
     mz = np.array([f.mz for f in fragments(peptide) if (f.series, f.ordinal) in ions])
-    return blocks(annotate(mz, np.ones(mz.size), peptide, 1), len(peptide))
+    return blocks(mz, np.ones(mz.size), peptide, 1)
 
 
 @pytest.mark.parametrize(

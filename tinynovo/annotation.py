@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations_with_replacement, pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,44 @@ TOLERANCE_PPM, TOLERANCE_TH = 20.0, 0.01
 EQUAL = 0.005
 """Residues whose masses differ by no more, in Da, are told to be alternatives."""
 
+_SERIES = "by"
+
 _LARGEST = 2
 """Residues of the blocks whose alternatives are listed."""
+
+
+class _Ions(NamedTuple):
+    """Ions of a peptide that have peaks, each [ions].
+
+    ``peak`` is the place of the peak, ``series`` 0 for b and 1 for y, ``mz`` in Th.
+    """
+
+    peak: NDArray[np.int64]
+    charge: NDArray[np.int64]
+    series: NDArray[np.int64]
+    ordinal: NDArray[np.int64]
+    mz: NDArray[np.float64]
+
+
+def _ions(
+    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
+) -> _Ions:
+    """What `annotate` tells, peak by peak."""
+    charges = np.arange(1, 4 if charge > 3 else 3 if charge > 1 else 2)
+    neutral = np.array([fragment_masses(peptide, series) for series in _SERIES])
+    at = neutral / charges[:, None, None] + PROTON
+    width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
+    order = np.argsort(mz)
+    ascending = mz[order]
+    first, last = ascending.searchsorted(at - width), ascending.searchsorted(at + width, "right")
+    cells = np.nonzero(last > first)
+    first, last = first[cells], last[cells]
+    for ion in np.flatnonzero(last - first > 1).tolist():
+        near = order[first[ion] : last[ion]]
+        first[ion] += intensity[near].argmax()
+    peaks, own = np.unique(order[first], return_index=True)
+    place, series, before = (cell[own] for cell in cells)
+    return _Ions(peaks, place + 1, series, before + 1, at[place, series, before])
 
 
 def annotate(
@@ -46,34 +83,23 @@ def annotate(
     charge : int
         Of the precursor.
     """
-    charges = np.arange(1, 4 if charge > 3 else 3 if charge > 1 else 2)
-    neutral = np.array([fragment_masses(peptide, series) for series in "by"])
-    at = neutral / charges[:, None, None] + PROTON
-    width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
-    order = np.argsort(mz)
-    ascending = mz[order]
-    first, last = ascending.searchsorted(at - width), ascending.searchsorted(at + width, "right")
-    cells = np.nonzero(last > first)
-    first, last = first[cells], last[cells]
-    for ion in np.flatnonzero(last - first > 1).tolist():
-        near = order[first[ion] : last[ion]]
-        first[ion] += intensity[near].argmax()
-    peaks, own = np.unique(order[first], return_index=True)
     found: list[Fragment | None] = [None] * mz.size
-    named = (peaks, *(cell[own] for cell in cells), at[cells][own])
-    for peak, which, series, before, ion_mz in zip(*(n.tolist() for n in named), strict=True):
-        found[peak] = Fragment("by"[series], before + 1, which + 1, loss="", mz=ion_mz)
+    ions = (each.tolist() for each in _ions(mz, intensity, peptide, charge))
+    for peak, of, series, ordinal, ion_mz in zip(*ions, strict=True):
+        found[peak] = Fragment(_SERIES[series], ordinal, of, loss="", mz=ion_mz)
     return found
 
 
-def bond(ion: Fragment, length: int) -> int:
-    """The peptide bond, counted from the N-terminus, that an ion of a peptide speaks for."""
-    return ion.ordinal if ion.series == "b" else length - ion.ordinal
+def blocks(
+    mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
+) -> list[tuple[int, int]]:
+    """First residue, and the one after the last, of every block of a peptide, N to C.
 
-
-def blocks(ions: Sequence[Fragment | None], length: int) -> list[tuple[int, int]]:
-    """First residue, and the one after the last, of every block, N to C, of a peptide's ions."""
-    seen = {bond(ion, length) for ion in ions if ion is not None}
+    Takes what `annotate` does. A b ion speaks for the bond, counted from the N-terminus, of its
+    ordinal, a y ion for that counted from the C-terminus.
+    """
+    length, ions = len(peptide), _ions(mz, intensity, peptide, charge)
+    seen = set(np.where(ions.series, length - ions.ordinal, ions.ordinal).tolist())
     return list(pairwise([0, *sorted(seen), length]))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from tinynovo.annotation import annotate, blocks, support
+from tinynovo.annotation import blocks, support
 from tinynovo.errors import InputError
 from tinynovo.masses import MICRO, residue_table
 from tinynovo.peptide import Peptide
@@ -81,10 +81,8 @@ class Answer:
     @cached_property
     def blocks(self) -> list[tuple[int, int]]:
         """Of `tinynovo.annotation.blocks`: what the spectrum settles."""
-        peaks, peptide = self.peaks, self.peptide
-        mz = peaks.mz / MICRO
-        ions = annotate(mz, peaks.intensity, peptide, peaks.precursor_charge)
-        return blocks(ions, len(peptide))
+        peaks = self.peaks
+        return blocks(peaks.mz / MICRO, peaks.intensity, self.peptide, peaks.precursor_charge)
 
     @cached_property
     def cuts(self) -> NDArray[np.int64]:

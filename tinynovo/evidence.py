@@ -21,7 +21,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tinynovo import lookups
+from tinynovo import hits, lookups
 from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
 from tinynovo.lookups import Cells, Ground
 from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER, udalton
@@ -320,18 +320,25 @@ class Found:
 
 def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
     """Look for the ions of cuts int64 [Q], micro-dalton, in spectra int64 [Q]."""
+    if compiled(table.features):
+        shape = (row.numel(), len(IONS))
+        index, error = np.empty(shape, np.int64), np.empty(shape, np.float32)
+        hit, seen = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
+        known = (table.ground, window(options), row.numpy(), cut.numpy())
+        hits.at_cuts(index, error, hit, seen, *known)
+        return Found(*map(torch.from_numpy, (index, error, hit, seen)))
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
-    window = widths(query, options)
+    width = widths(query, options)
     index, distance = nearest_peak(table.batch.mz, row, query)
-    hit = (distance.abs() <= window) & ((cut > 0) & (cut < total))[:, None]
+    hit = (distance.abs() <= width) & ((cut > 0) & (cut < total))[:, None]
     hit[:, len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (table.batch.charge[row] > 2)[
         :, None
     ]
     low, top = table.batch.mz[row, 0], table.top[row]
     seen = (query >= low[:, None]) & (query <= top[:, None])
-    return Found(index, distance / window, hit, seen)
+    return Found(index, distance / width, hit, seen)
 
 
 def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:

@@ -12,12 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from tinynovo import hits
 from tinynovo.cuts import FAR, MAIN_IONS
-from tinynovo.evidence import Found, PeakTable, nearest_peak, widths
+from tinynovo.evidence import Found, PeakTable, compiled, nearest_peak, widths, window
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -164,6 +166,14 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     mass = token_masses(answer.device)[answer]
     left, slots = mass.cumsum(-1) - mass, answer.shape[1]
     shape = (*answer.shape, len(INNER_LENGTHS), INNER_IONS)
+    if compiled(table.features):
+        intensity = np.zeros(shape, np.float32)
+        asked, taken = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        about = (row.numpy(), left.numpy(), real.numpy(), known.numpy())
+        sizes = (np.array(INNER_LENGTHS), np.array(_LOST))
+        near = window(table.options)
+        hits.between_cuts(intensity, asked, taken, table.ground, near, *about, *sizes)
+        return Inner(real, *map(torch.from_numpy, (intensity, asked, taken)))
     query, asked = left.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=left.device)
     for place, length in enumerate(INNER_LENGTHS):
         if length < slots:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynovo import __version__
-from tinynovo.annotation import TOLERANCE_PPM, TOLERANCE_TH, annotate, bond
+from tinynovo.annotation import TOLERANCE_PPM, TOLERANCE_TH, annotate, blocks
 from tinynovo.drawing import (
     COLOURS,
     QUIET,
@@ -245,15 +245,14 @@ def _card(example: Example) -> dict[str, object]:
     psm = example.psm
     assert psm.peptide is not None
     mz, intensity = example.spectrum.mz, np.nan_to_num(example.spectrum.intensity)
-    ions = annotate(mz, intensity, psm.peptide, psm.precursor_charge or 2)
-    bonds = {bond(ion, len(psm.peptide)) for ion in ions if ion is not None}
+    about = (mz, intensity, psm.peptide, psm.precursor_charge or 2)
     scores = psm.residue_scores or (1.0,) * len(psm.peptide)
     ahead = [(token, 1.0) for token in psm.peptide.tokens[: -len(psm.peptide)]]
     return {
         "example": example,
         "tokens": [*ahead, *zip(psm.peptide.residues, scores, strict=True)],
-        "bonds": len(bonds),
-        "image": _spectrum_image(example.spectrum, ions),
+        "bonds": len(blocks(*about)) - 1,
+        "image": _spectrum_image(example.spectrum, annotate(*about)),
         "about": f"Annotated spectrum of {psm.peptide.proforma}",
     }
 

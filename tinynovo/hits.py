@@ -1,0 +1,103 @@
+"""Hits: peaks at the ions of whole answers.
+
+Compiled for the CPU, by numba. Knows the arithmetic of `tinynovo.evidence.look_up` and of
+`tinynovo.explained.inner_ions`, which define it: tests hold them against each other. Does not know
+what answers are, nor what becomes of the hits.
+
+Axes: Q cuts, N answers, S slots, P peaks, L lengths of fragments of the middle.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS
+from tinynovo.lookups import Bits, Floats, Ground, Ints, ion_of, jit, nearest, width_of
+from tinynovo.masses import PROTON, udalton
+
+_PROTON = udalton(PROTON)
+_MAIN, _HIGH, _ALL = len(MAIN_IONS), len(HIGH_IONS), len(IONS)
+
+Window = tuple[float, int]
+
+
+@jit
+def at_cuts(
+    index: Ints,
+    error: Floats,
+    hit: Bits,
+    seen: Bits,
+    ground: Ground,
+    window: Window,
+    row: Ints,
+    cut: Ints,
+) -> None:
+    """Write what `tinynovo.evidence.Found` tells of cuts [Q] in spectra [Q], each [Q, ions]."""
+    mz, facts, peaks = ground.mz, ground.facts, ground.mz.shape[1]
+    for q in range(row.shape[0]):
+        at, total = row[q], facts[row[q], 0]
+        for ion in range(_ALL):
+            query = min(ion_of(total, cut[q], ion), FAR)
+            place, width = nearest(mz, ground.starts, at, query), width_of(window, query)
+            distance = mz[at, place] - query
+            index[q, ion] = at * peaks + place
+            error[q, ion] = np.float32(distance) / np.float32(width)
+            may = 0 < cut[q] < total and (facts[at, 1] > 2 or not _MAIN <= ion < _MAIN + _HIGH)
+            hit[q, ion] = may and abs(distance) <= width
+            seen[q, ion] = mz[at, 0] <= query <= facts[at, 2]
+
+
+@jit
+def between_cuts(
+    intensity: Floats,
+    asked: Bits,
+    taken: Bits,
+    ground: Ground,
+    window: Window,
+    row: Ints,
+    left: Ints,
+    real: Bits,
+    known: Bits,
+    lengths: Ints,
+    lost: Ints,
+) -> None:
+    """Write what `tinynovo.explained.Inner` tells of answers to zeros [N, S, L, ions].
+
+    Parameters
+    ----------
+    intensity, asked, taken : written to
+    ground : Ground
+    window : (float, int)
+        As in `Ground`.
+    row : int64 [N]
+    left : int64 [N, S]
+        The cut where each slot begins.
+    real : bool [N, S]
+        Whether it is between two residues.
+    known : bool [N, P]
+        Peaks that are explained otherwise.
+    lengths : int64 [L]
+        Slots of the fragments.
+    lost : int64 [ions]
+        What they lose, micro-dalton.
+    """
+    mz, slots = ground.mz, left.shape[1]
+    for n in range(row.shape[0]):
+        at = row[n]
+        low, top = mz[at, 0], ground.facts[at, 2]
+        for slot in range(slots):
+            for place in range(lengths.shape[0]):
+                end = slot + lengths[place]
+                if end >= slots or not (real[n, slot] and real[n, end]):
+                    continue
+                for ion in range(lost.shape[0]):
+                    neutral = left[n, end] - left[n, slot] - lost[ion]
+                    query = min(max(neutral + _PROTON, 0), FAR)
+                    if not low <= query <= top:
+                        continue
+                    asked[n, slot, place, ion] = True
+                    peak = nearest(mz, ground.starts, at, query)
+                    if abs(mz[at, peak] - query) <= width_of(window, query) // 2:
+                        taken[n, slot, place, ion] = known[n, peak]
+                        if not known[n, peak]:
+                            intensity[n, slot, place, ion] = ground.features[at, peak, 0]
