@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
-from handmade import batch_of
+from handmade import batch_of, cleaned, ladder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_evidence import PE, PEPTIDE, P, table_of
 from test_model import answers_of
 
@@ -19,7 +24,7 @@ from tinynovo.explained import (
     inner_ions,
     real_cuts,
 )
-from tinynovo.tokens import TOKENS, token_masses
+from tinynovo.tokens import TOKENS, VOCABULARY, peak_batch, token_masses
 
 ROW = torch.tensor([0])
 
@@ -50,6 +55,45 @@ def test_an_answer_explains_its_own_ladder_and_nothing_explains_nothing():
     assert shares[0].tolist() == pytest.approx([1.0] * EXPLAINED)
     nothing = torch.zeros_like(right)
     assert explained(table, nothing).count_nonzero() == 0
+
+
+SPECTRA = [("PEPTLDEGGASK", 2), ("SAMPLERVGTK", 3), ("WFHK", 1)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 2**32 - 1), noise=st.integers(0, 120))
+def test_compiled_hits_are_those_of_the_definition(seed: int, noise: int):
+    chance = np.random.default_rng(seed)
+    peaks = []
+    for peptide, charge in SPECTRA:
+        true = ladder(peptide, charge)
+        mz = np.append(true.mz, chance.uniform(100, 1500, noise))
+        keep = chance.random(mz.size) < 0.6
+        keep[0] = True
+        mz = (mz * (1 + chance.normal(0, 1e-5, mz.size)))[keep]
+        some = replace(true, mz=mz, intensity=chance.random(mz.size) + 0.1)
+        peaks.append(cleaned(some))
+    table = PeakTable(peak_batch(peaks), EvidenceOptions())
+    answer = answers_of(*(peptide for peptide, _ in SPECTRA), "PEPTLDEGGASK", slots=14)
+    wild = torch.from_numpy(chance.integers(0, VOCABULARY, answer.shape))
+    answer = torch.where(torch.from_numpy(chance.random(answer.shape) < 0.2), wild, answer)
+    row = torch.tensor([0, 1, 2, 0])
+    mass = token_masses()[answer]
+    about = (row.repeat_interleave(14), (mass.cumsum(-1) - mass).flatten(), table.options)
+    told = look_up(table, *about)
+    known = explained_peaks(table, row, told)
+    inner = inner_ions(table, row, answer, known)
+    with torch.no_grad():
+        again = PeakTable(table.batch, table.options)
+        compiled = look_up(again, *about)
+        between = inner_ions(again, row, answer, known)
+    for name, value in vars(told).items():
+        if name == "error":
+            assert torch.allclose(value, compiled.error, rtol=1e-6)
+        else:
+            assert torch.equal(value, getattr(compiled, name)), name
+    for name in ("real", "intensity", "asked", "taken"):
+        assert torch.equal(getattr(inner, name), getattr(between, name)), name
 
 
 def inner_of(table: PeakTable, answer: torch.Tensor) -> Inner:

@@ -156,7 +156,7 @@ def test_a_missing_charge_is_tried_at_the_default_ones():
 
 @pytest.mark.parametrize(
     ("given", "device", "size"),
-    [(None, "cpu", 64), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
+    [(None, "cpu", 128), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
 )
 def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int) -> None:
     assert SequencingOptions(predict_batch_size=given).together(device) == size
@@ -164,8 +164,8 @@ def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int
 
 def test_the_size_of_batches_is_among_the_settings() -> None:
     tested = sequencer()
-    assert tested.settings["predict_batch_size"] == "64"
-    assert tested.window == 8 * 64
+    assert tested.settings["predict_batch_size"] == "128"
+    assert tested.window == 8 * 128
 
 
 def calibrated(**weights: float) -> Sequencer:

@@ -321,12 +321,7 @@ class Found:
 def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
     """Look for the ions of cuts int64 [Q], micro-dalton, in spectra int64 [Q]."""
     if compiled(table.features):
-        shape = (row.numel(), len(IONS))
-        index, error = np.empty(shape, np.int64), np.empty(shape, np.float32)
-        hit, seen = np.empty(shape, np.bool_), np.empty(shape, np.bool_)
-        known = (table.ground, window(options), row.numpy(), cut.numpy())
-        hits.at_cuts(index, error, hit, seen, *known)
-        return Found(*map(torch.from_numpy, (index, error, hit, seen)))
+        return _hits(table, row, cut, options)
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
@@ -339,6 +334,16 @@ def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions
     low, top = table.batch.mz[row, 0], table.top[row]
     seen = (query >= low[:, None]) & (query <= top[:, None])
     return Found(index, distance / width, hit, seen)
+
+
+def _hits(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
+    """The same as `look_up`, of a table on the CPU."""
+    shape, like = (row.numel(), len(IONS)), (torch.int64, torch.float32, torch.bool, torch.bool)
+    found = Found(*(torch.empty(shape, dtype=dtype) for dtype in like))
+    index, error, hit, seen = (part.numpy() for part in vars(found).values())
+    about = (table.ground, window(options), row.numpy(), cut.numpy())
+    hits.at_cuts(index, error, hit, seen, *about)
+    return found
 
 
 def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:

@@ -268,10 +268,12 @@ class Expectation(nn.Module):
         begin, end = self.begin(both_sides), self.end(both_sides)
         slots = end.shape[1]
         ends = functional.pad(end, (0, 0, 0, INNER_LENGTHS[-1]))
-        behind = torch.stack([ends[:, length : length + slots] for length in INNER_LENGTHS], 2)
-        hidden = functional.silu(begin[:, :, None] + behind + self.length.weight)
-        logits: Tensor = self.middle(hidden)
-        return logits.view(*hidden.shape[:-1], INNER_IONS, CLASSES)
+        each = [
+            self.middle(functional.silu(begin + ends[:, length : length + slots] + own))
+            for length, own in zip(INNER_LENGTHS, self.length.weight, strict=True)
+        ]
+        logits = torch.stack(each, 2)
+        return logits.view(*logits.shape[:-1], INNER_IONS, CLASSES)
 
     def _cuts(self, table: PeakTable, row: Tensor, answer: Tensor) -> Tensor:
         """What stands on both sides of the cut before every slot: [N, S, 2 D]."""

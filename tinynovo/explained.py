@@ -167,13 +167,7 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     left, slots = mass.cumsum(-1) - mass, answer.shape[1]
     shape = (*answer.shape, len(INNER_LENGTHS), INNER_IONS)
     if compiled(table.features):
-        intensity = np.zeros(shape, np.float32)
-        asked, taken = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-        about = (row.numpy(), left.numpy(), real.numpy(), known.numpy())
-        sizes = (np.array(INNER_LENGTHS), np.array(_LOST))
-        near = window(table.options)
-        hits.between_cuts(intensity, asked, taken, table.ground, near, *about, *sizes)
-        return Inner(real, *map(torch.from_numpy, (intensity, asked, taken)))
+        return _between(table, row, left, real, known)
     query, asked = left.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=left.device)
     for place, length in enumerate(INNER_LENGTHS):
         if length < slots:
@@ -196,6 +190,27 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     taken = near & known.gather(1, peak.flatten(1)).view(shape)
     found = table.batch.intensity.flatten()[index].view(shape) * (near & ~taken)
     return Inner(real, found, asked, taken)
+
+
+def _between(table: PeakTable, row: Tensor, left: Tensor, real: Tensor, known: Tensor) -> Inner:
+    """The same as `inner_ions`, of a table on the CPU; slots begin at cuts ``left`` [N, S]."""
+    shape = (*left.shape, len(INNER_LENGTHS), INNER_IONS)
+    like = (torch.float32, torch.bool, torch.bool)
+    found = Inner(real, *(torch.zeros(shape, dtype=dtype) for dtype in like))
+    hits.between_cuts(
+        found.intensity.numpy(),
+        found.asked.numpy(),
+        found.taken.numpy(),
+        table.ground,
+        window(table.options),
+        row.numpy(),
+        left.numpy(),
+        real.numpy(),
+        known.numpy(),
+        np.array(INNER_LENGTHS),
+        np.array(_LOST),
+    )
+    return found
 
 
 def explained_shares(

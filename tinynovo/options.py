@@ -98,7 +98,7 @@ class SequencingOptions(BaseModel):
     )
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
     predict_batch_size: int | None = Field(
-        None, ge=1, description="spectra sequenced together; none: 64 on a CPU, 1024 on a GPU"
+        None, ge=1, description="spectra sequenced together; none: 128 on a CPU, 1024 on a GPU"
     )
     precursor_mass_tol: str = Field(
         "20 ppm", description="tolerance of the precursor mass, at most 25 ppm or 0.02 Da"
@@ -129,7 +129,7 @@ class SequencingOptions(BaseModel):
 
     def together(self, device: str) -> int:
         """Spectra sequenced together on a device of this type, which small batches leave idle."""
-        return self.predict_batch_size or (64 if device == "cpu" else 1024)
+        return self.predict_batch_size or (128 if device == "cpu" else 1024)
 
     @field_validator("isotope_error_range")
     @classmethod
