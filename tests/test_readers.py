@@ -215,6 +215,21 @@ def test_mgf_peaks_are_passed_on_as_they_are(tmp_path: Path) -> None:
     assert math.isnan(found.precursor_mz)
 
 
+@pytest.mark.parametrize("odd", ["", "7 8 1+", "7\xa08", "7 1_0", "nan 8", "7 8 9 10"])
+def test_mgf_peaks_are_the_numbers_that_python_reads(tmp_path: Path, odd: str) -> None:
+    lines = ["100.123456789 1e-3", "0.1\t  3.4028235e38", *filter(None, [odd])]
+    (found,) = read(tmp_path / "a.mgf", block("PEPMASS=450.5", peaks=lines))
+    fields = [line.split() for line in lines]
+    assert found.mz.tolist() == pytest.approx([float(f[0]) for f in fields], rel=0, nan_ok=True)
+    assert found.intensity.tolist() == [float(f[1]) for f in fields]
+
+
+@pytest.mark.parametrize("lines", [("100", "200 3 4"), ("1 2", "3"), ("1 2", "3 x"), ("5", "6")])
+def test_mgf_numbers_that_are_no_pairs_are_not_paired(tmp_path: Path, lines) -> None:
+    with pytest.raises(InputError, match="is no peak"):
+        read(tmp_path / "a.mgf", block("PEPMASS=450.5", peaks=lines))
+
+
 def test_mgf_of_windows_and_of_other_encodings(tmp_path: Path) -> None:
     path = tmp_path / "A.MGF"
     text = "\ufeff" + block("TITLE=µ", "PEPMASS=450.5").replace("\n", "\r\n")

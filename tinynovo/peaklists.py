@@ -9,7 +9,8 @@ from __future__ import annotations
 import gzip
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tinynovo.spectrum import Spectrum
 
 _REQUIRED = ("mz", "intensity", "precursor_mz", "precursor_charge")
 _OPTIONAL = ("spectrum_id", "title", "proforma", "scan", "retention_time", "ion_mobility")
+_PAIRS = re.compile(r"(?:\S+[ \t]+\S+(?:\n|\Z))+")
 _CHARGE = re.compile(r"([+-]?)(\d+)([+-]?)")
 
 
@@ -33,29 +35,33 @@ def read_mgf(path: Path) -> Iterator[Spectrum]:
     """
     defaults: dict[str, str] = {}
     params: dict[str, str] | None = None
-    peaks: list[float] = []
+    peaks: dict[int, str] = {}
     index = 0
     unpack = gzip.open if path.suffix.lower() == ".gz" else open
     with unpack(path, "rt", encoding="utf-8-sig", errors="replace") as lines:
         for count, line in enumerate(map(str.strip, lines), 1):
             try:
                 if params is not None and line[:1].isdigit():
-                    peaks += _mgf_peak(line)
+                    peaks[count] = line
                 elif not line or line[0] in "#;!/":
                     continue
                 elif line.upper() == "BEGIN IONS":
                     if params is not None:
                         raise ValueError("END IONS is missing before BEGIN IONS")
-                    params, peaks = dict(defaults), []
+                    params, peaks = dict(defaults), {}
                 elif line.upper() == "END IONS" and params is not None:
-                    spectrum = _mgf_spectrum(params, peaks, index, str(path))
+                    pairs = _mgf_pairs(peaks.values())
+                    if pairs is None:
+                        count, line = next(filter(_no_pair, peaks.items()))
+                        raise ValueError(f"{line[:60]!r} is no peak")
+                    spectrum = _mgf_spectrum(params, pairs, index, str(path))
                     params, index = None, index + 1
                     yield spectrum
                 elif "=" in line and not line[0].isdigit():
                     key, _, value = line.partition("=")
                     (defaults if params is None else params)[key.strip().upper()] = value.strip()
                 elif params is not None:
-                    peaks += _mgf_peak(line)
+                    peaks[count] = line
                 else:
                     raise ValueError(_outside(line, index))
             except ValueError as error:
@@ -65,13 +71,24 @@ def read_mgf(path: Path) -> Iterator[Spectrum]:
         raise InputError("is cut off: END IONS is missing", file=path, spectrum=f"index={index}")
 
 
-def _mgf_peak(line: str) -> tuple[float, float]:
-    """m/z and intensity of a line."""
-    fields = line.split()
+def _mgf_pairs(lines: Collection[str]) -> NDArray[np.float64] | None:
+    """m/z and intensity of lines, float64 [lines, 2]; None where one has not both."""
+    text = "\n".join(lines)
+    if _PAIRS.fullmatch(text):
+        with suppress(ValueError):
+            pairs = np.fromstring(text, sep=" ")
+            if pairs.size == 2 * len(lines):
+                return pairs.reshape(-1, 2)
     try:
-        return float(fields[0]), float(fields[1])
-    except (IndexError, ValueError):
-        raise ValueError(f"{line[:60]!r} is no peak") from None
+        pairs = np.array([tuple(map(float, line.split()[:2])) for line in lines], np.float64)
+        return pairs.reshape(len(lines), 2)
+    except ValueError:
+        return None
+
+
+def _no_pair(numbered: tuple[int, str]) -> bool:
+    """Whether a numbered line is no peak."""
+    return _mgf_pairs(numbered[1:]) is None
 
 
 def _outside(line: str, index: int) -> str:
@@ -82,9 +99,8 @@ def _outside(line: str, index: int) -> str:
 
 
 def _mgf_spectrum(
-    params: Mapping[str, str], peaks: Sequence[float], index: int, file: str
+    params: Mapping[str, str], peaks: NDArray[np.float64], index: int, file: str
 ) -> Spectrum:
-    array = np.array(peaks, dtype=np.float64).reshape(-1, 2)
     pepmass = params.get("PEPMASS", "").split()
     charge = params.get("CHARGE") or "".join(pepmass[2:3])
     title = params.get("TITLE", "")
@@ -92,8 +108,8 @@ def _mgf_spectrum(
     time = re.match(r"[\d.]+(?:[eE][+-]?\d+)?", params.get("RTINSECONDS", ""))
     mobility = params.get("ION_MOBILITY", params.get("MOBILITY", "")).split()
     return Spectrum(
-        mz=array[:, 0],
-        intensity=array[:, 1],
+        mz=peaks[:, 0],
+        intensity=peaks[:, 1],
         precursor_mz=float(pepmass[0]) if pepmass else None,
         precursor_charge=_mgf_charge(charge),
         identifier=f"index={index}",
