@@ -43,9 +43,7 @@ def table_of(*peaks: tuple[float, float], charge: int = 2, mass: int = PEPTIDE) 
 
 
 def looked_up(table: PeakTable, *cuts: int) -> torch.Tensor:
-    return cut_features(
-        table, torch.zeros(len(cuts), dtype=torch.int64), torch.tensor(cuts), OPTIONS
-    )
+    return cut_features(table, torch.zeros(len(cuts), dtype=torch.int64), torch.tensor(cuts))
 
 
 def main_ions(features: torch.Tensor) -> torch.Tensor:
@@ -255,7 +253,7 @@ def test_nearest_peaks_of_queries_with_several_axes():
 
 def annotations(batch: PeakBatch, options: EvidenceOptions) -> list[torch.Tensor]:
     """What is known of every real peak, and of every cut on the grid."""
-    about = [*_ranks(batch), _partners(batch, options)]
+    about = [*_ranks(batch), _partners(PeakTable(batch, options))]
     return [*(each[batch.mask] for each in about), _nodes(batch)]
 
 

@@ -29,7 +29,7 @@ def expected(
     network = network or Expectation(SHAPE)
     row = torch.arange(answer.shape[0])
     left, _ = anchors(answer, table.batch.residue_mass)
-    found = look_up(table, row.repeat_interleave(answer.shape[1]), left.flatten(), table.options)
+    found = look_up(table, row.repeat_interleave(answer.shape[1]), left.flatten())
     inner = inner_ions(table, row, answer, explained_peaks(table, row, found))
     return network(table, row, answer, found, inner)
 

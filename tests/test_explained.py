@@ -31,7 +31,7 @@ ROW = torch.tensor([0])
 
 def explained(table: PeakTable, cuts: torch.Tensor) -> torch.Tensor:
     row = torch.zeros(cuts.numel(), dtype=torch.int64)
-    found = look_up(table, row, cuts.flatten(), table.options)
+    found = look_up(table, row, cuts.flatten())
     known = explained_peaks(table, ROW, found)
     return explained_shares(table, ROW, cuts, found, known)
 
@@ -79,7 +79,7 @@ def test_compiled_hits_are_those_of_the_definition(seed: int, noise: int):
     answer = torch.where(torch.from_numpy(chance.random(answer.shape) < 0.2), wild, answer)
     row = torch.tensor([0, 1, 2, 0])
     mass = token_masses()[answer]
-    about = (row.repeat_interleave(14), (mass.cumsum(-1) - mass).flatten(), table.options)
+    about = (row.repeat_interleave(14), (mass.cumsum(-1) - mass).flatten())
     told = look_up(table, *about)
     known = explained_peaks(table, row, told)
     inner = inner_ions(table, row, answer, known)
@@ -98,7 +98,7 @@ def test_compiled_hits_are_those_of_the_definition(seed: int, noise: int):
 
 def inner_of(table: PeakTable, answer: torch.Tensor) -> Inner:
     mass = token_masses()[answer]
-    found = look_up(table, ROW.repeat(answer.shape[1]), mass.cumsum(-1)[0] - mass[0], table.options)
+    found = look_up(table, ROW.repeat(answer.shape[1]), mass.cumsum(-1)[0] - mass[0])
     return inner_ions(table, ROW, answer, explained_peaks(table, ROW, found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from test_evidence import OPTIONS, PE, PEPTIDE, P, table_of
+from test_evidence import PE, PEPTIDE, P, table_of
 
 from tinynovo.cuts import MIDDLE_FEATURES
 from tinynovo.evidence import PeakTable
@@ -27,7 +27,7 @@ def told(
     cut = anchor + (mass if forwards else -mass)
     row = torch.tensor([0])
     columns = (torch.tensor([anchor]), torch.tensor([cut]), torch.tensor([ids]))
-    numbers = middle_features(table, row, *columns, forwards, OPTIONS)
+    numbers = middle_features(table, row, *columns, forwards)
     assert numbers.shape == (1, MIDDLE_FEATURES)
     flat = numbers[0].tolist()
     return [flat[:5], flat[5:10], flat[10:15], flat[15:20], flat[20:]]

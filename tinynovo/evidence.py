@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from tinynovo import hits, lookups
 from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
-from tinynovo.lookups import Cells, Ground
+from tinynovo.lookups import Cells, Ground, Placed
 from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER, udalton
 from tinynovo.tokens import PeakBatch, token_masses
 
@@ -102,7 +102,7 @@ class PeakTable:
         place = batch.mz.clamp(max=1 << 32).to(torch.float32) * 1e-9
         parts = [
             torch.stack([batch.intensity, *_ranks(batch), place], -1),
-            _partners(batch, self.options),
+            _partners(self),
         ]
         return torch.cat(parts, -1) * batch.mask[..., None]
 
@@ -140,23 +140,29 @@ class PeakTable:
         return self.batch.mz.masked_fill(~self.batch.mask, 0).amax(-1)
 
     @cached_property
-    def ground(self) -> Ground:
-        """The same for the lookups."""
+    def placed(self) -> Placed:
+        """The peaks for the lookups."""
         batch, near = self.batch, window(self.options)
         known = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
-        facts, counts = torch.stack(known, -1).numpy(), batch.mask.sum(-1).numpy()
-        mz = batch.mz.numpy()
+        facts, mz = torch.stack(known, -1).numpy(), batch.mz.numpy()
+        starts, close = lookups.index(mz), lookups.near(mz, near)
+        return Placed(mz, batch.intensity.numpy(), facts, starts, close, near)
+
+    @cached_property
+    def ground(self) -> Ground:
+        """All of it for the lookups."""
+        placed, counts = self.placed, self.batch.mask.sum(-1).numpy()
         return Ground(
-            mz,
+            placed.mz,
             self.features.numpy(),
             self.globals.numpy(),
-            _cells(batch),
+            _cells(self.batch),
             self.immonium.numpy(),
-            facts,
-            lookups.index(mz),
-            lookups.near(mz, near),
-            lookups.ions(mz, counts, facts, near),
-            near,
+            placed.facts,
+            placed.starts,
+            placed.near,
+            lookups.ions(placed.mz, counts, placed.facts, placed.window),
+            placed.window,
         )
 
 
@@ -216,34 +222,25 @@ def _found(batch: PeakBatch, row: Tensor, query: Tensor, options: EvidenceOption
     return batch.intensity.flatten()[index] * hit
 
 
-def _partners(batch: PeakBatch, options: EvidenceOptions) -> Tensor:
+def _partners(table: PeakTable) -> Tensor:
     """Intensity of the peaks in known distances from each peak: float32 [B, P, partners + 4].
 
     The last four are the best of those one plain residue above and below, for 1+ and 2+.
     """
-    width = len(_PARTNERS) + 4
+    batch, width = table.batch, len(_PARTNERS) + 4
     found = torch.zeros(*batch.mz.shape, width, device=batch.mz.device)
     if compiled(batch.mz):
-        places, near = batch.mz.numpy(), window(options)
-        lookups.partners(
-            found.numpy(),
-            places,
-            batch.intensity.numpy(),
-            lookups.index(places),
-            lookups.near(places, near),
-            batch.mask.sum(-1).numpy(),
-            np.array(_PARTNERS),
-            near,
-        )
+        counts = batch.mask.sum(-1).numpy()
+        lookups.partners(found.numpy(), table.placed, counts, np.array(_PARTNERS))
         return found
     mz, row = batch.mz[batch.mask], batch.mask.nonzero()[:, 0]
     shifts = torch.tensor(_PARTNERS, dtype=torch.int64, device=mz.device)
-    columns = [_found(batch, row, mz[:, None] + shifts, options)]
+    columns = [_found(batch, row, mz[:, None] + shifts, table.options)]
     residues = token_masses(mz.device)[1:20]
     for charge in (1, 2):
         for sign in (1, -1):
             query = mz[:, None] + sign * torch.div(residues, charge, rounding_mode="floor")
-            columns.append(_found(batch, row, query, options).amax(-1, keepdim=True))
+            columns.append(_found(batch, row, query, table.options).amax(-1, keepdim=True))
     found[batch.mask] = torch.cat(columns, -1)
     return found
 
@@ -318,14 +315,14 @@ class Found:
     seen: Tensor
 
 
-def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
+def look_up(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
     """Look for the ions of cuts int64 [Q], micro-dalton, in spectra int64 [Q]."""
-    if compiled(table.features):
-        return _hits(table, row, cut, options)
+    if compiled(table.batch.mz):
+        return _hits(table, row, cut)
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
     query = query.clamp(0, FAR)
-    width = widths(query, options)
+    width = widths(query, table.options)
     index, distance = nearest_peak(table.batch.mz, row, query)
     hit = (distance.abs() <= width) & ((cut > 0) & (cut < total))[:, None]
     hit[:, len(MAIN_IONS) : len(MAIN_IONS) + len(HIGH_IONS)] &= (table.batch.charge[row] > 2)[
@@ -336,17 +333,16 @@ def look_up(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions
     return Found(index, distance / width, hit, seen)
 
 
-def _hits(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Found:
+def _hits(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
     """The same as `look_up`, of a table on the CPU."""
     shape, like = (row.numel(), len(IONS)), (torch.int64, torch.float32, torch.bool, torch.bool)
     found = Found(*(torch.empty(shape, dtype=dtype) for dtype in like))
     index, error, hit, seen = (part.numpy() for part in vars(found).values())
-    about = (table.ground, window(options), row.numpy(), cut.numpy())
-    hits.at_cuts(index, error, hit, seen, *about)
+    hits.at_cuts(index, error, hit, seen, table.placed, row.numpy(), cut.numpy())
     return found
 
 
-def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOptions) -> Tensor:
+def cut_features(table: PeakTable, row: Tensor, cut: Tensor) -> Tensor:
     """Look the ions of every cut up.
 
     Parameters
@@ -363,7 +359,7 @@ def cut_features(table: PeakTable, row: Tensor, cut: Tensor, options: EvidenceOp
         For each main ion intensity, rank, annotations of its peak, signed and absolute error and
         whether there is one; less for the others; whether b and y lie in the range recorded.
     """
-    found = look_up(table, row, cut, options)
+    found = look_up(table, row, cut)
     rich, middle = len(MAIN_IONS), len(MAIN_IONS) + len(HIGH_IONS)
     index, flag = found.index, found.hit.to(torch.float32)
     error = found.error * flag

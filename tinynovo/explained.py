@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from tinynovo import hits
 from tinynovo.cuts import FAR, MAIN_IONS
-from tinynovo.evidence import Found, PeakTable, compiled, nearest_peak, widths, window
+from tinynovo.evidence import Found, PeakTable, compiled, nearest_peak, widths
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -166,7 +166,7 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     mass = token_masses(answer.device)[answer]
     left, slots = mass.cumsum(-1) - mass, answer.shape[1]
     shape = (*answer.shape, len(INNER_LENGTHS), INNER_IONS)
-    if compiled(table.features):
+    if compiled(table.batch.mz):
         return _between(table, row, left, real, known)
     query, asked = left.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=left.device)
     for place, length in enumerate(INNER_LENGTHS):
@@ -201,8 +201,7 @@ def _between(table: PeakTable, row: Tensor, left: Tensor, real: Tensor, known: T
         found.intensity.numpy(),
         found.asked.numpy(),
         found.taken.numpy(),
-        table.ground,
-        window(table.options),
+        table.placed,
         row.numpy(),
         left.numpy(),
         real.numpy(),

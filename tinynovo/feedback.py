@@ -194,7 +194,7 @@ class Shared(nn.Module):
         answer, slots = laid.answer, laid.answer.shape[1]
         embedding, prior = self._asked(laid, knows.scorer)
         row, cut = laid.spectrum.repeat_interleave(slots), laid.left.flatten()
-        found = look_up(laid.table, row, cut, knows.scorer.options)
+        found = look_up(laid.table, row, cut)
         explained = explained_peaks(laid.table, laid.spectrum, found)
         whole = explained_shares(laid.table, laid.spectrum, laid.left, found, explained)
         inner = inner_ions(laid.table, laid.spectrum, answer, explained)

@@ -11,38 +11,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS
-from tinynovo.lookups import Bits, Floats, Ground, Ints, ion_of, jit, nearest, width_of
+from tinynovo.cuts import FAR, IONS
+from tinynovo.lookups import Bits, Floats, Ints, Placed, borne, ion_of, jit, nearest, width_of
 from tinynovo.masses import PROTON, udalton
 
-_PROTON = udalton(PROTON)
-_MAIN, _HIGH, _ALL = len(MAIN_IONS), len(HIGH_IONS), len(IONS)
-
-Window = tuple[float, int]
+_PROTON, _ALL = udalton(PROTON), len(IONS)
 
 
 @jit
 def at_cuts(
-    index: Ints,
-    error: Floats,
-    hit: Bits,
-    seen: Bits,
-    ground: Ground,
-    window: Window,
-    row: Ints,
-    cut: Ints,
+    index: Ints, error: Floats, hit: Bits, seen: Bits, placed: Placed, row: Ints, cut: Ints
 ) -> None:
     """Write what `tinynovo.evidence.Found` tells of cuts [Q] in spectra [Q], each [Q, ions]."""
-    mz, facts, peaks = ground.mz, ground.facts, ground.mz.shape[1]
+    mz, _, facts, starts, _, window = placed
+    peaks = mz.shape[1]
     for q in range(row.shape[0]):
         at, total = row[q], facts[row[q], 0]
         for ion in range(_ALL):
             query = min(ion_of(total, cut[q], ion), FAR)
-            place, width = nearest(mz, ground.starts, at, query), width_of(window, query)
+            place, width = nearest(mz, starts, at, query), width_of(window, query)
             distance = mz[at, place] - query
             index[q, ion] = at * peaks + place
             error[q, ion] = np.float32(distance) / np.float32(width)
-            may = 0 < cut[q] < total and (facts[at, 1] > 2 or not _MAIN <= ion < _MAIN + _HIGH)
+            may = 0 < cut[q] < total and borne(ion, facts[at, 1])
             hit[q, ion] = may and abs(distance) <= width
             seen[q, ion] = mz[at, 0] <= query <= facts[at, 2]
 
@@ -52,8 +43,7 @@ def between_cuts(
     intensity: Floats,
     asked: Bits,
     taken: Bits,
-    ground: Ground,
-    window: Window,
+    placed: Placed,
     row: Ints,
     left: Ints,
     real: Bits,
@@ -66,9 +56,7 @@ def between_cuts(
     Parameters
     ----------
     intensity, asked, taken : written to
-    ground : Ground
-    window : (float, int)
-        As in `Ground`.
+    placed : Placed
     row : int64 [N]
     left : int64 [N, S]
         The cut where each slot begins.
@@ -81,10 +69,10 @@ def between_cuts(
     lost : int64 [ions]
         What they lose, micro-dalton.
     """
-    mz, slots = ground.mz, left.shape[1]
+    (mz, strength, facts, starts, _, window), slots = placed, left.shape[1]
     for n in range(row.shape[0]):
         at = row[n]
-        low, top = mz[at, 0], ground.facts[at, 2]
+        low, top = mz[at, 0], facts[at, 2]
         for slot in range(slots):
             for place in range(lengths.shape[0]):
                 end = slot + lengths[place]
@@ -96,8 +84,8 @@ def between_cuts(
                     if not low <= query <= top:
                         continue
                     asked[n, slot, place, ion] = True
-                    peak = nearest(mz, ground.starts, at, query)
+                    peak = nearest(mz, starts, at, query)
                     if abs(mz[at, peak] - query) <= width_of(window, query) // 2:
                         taken[n, slot, place, ion] = known[n, peak]
                         if not known[n, peak]:
-                            intensity[n, slot, place, ion] = ground.features[at, peak, 0]
+                            intensity[n, slot, place, ion] = strength[at, peak]

@@ -82,6 +82,20 @@ class Cells(NamedTuple):
     values: Floats
 
 
+class Placed(NamedTuple):
+    """Peaks and where to find them, of spectra of which nothing else is made ready.
+
+    ``intensity`` is float32 [B, P]; the others are those of `Ground`.
+    """
+
+    mz: Ints
+    intensity: Floats
+    facts: Ints
+    starts: Ints
+    near: Bits
+    window: tuple[float, int]
+
+
 class Ground(NamedTuple):
     """Spectra made ready: arrays of a `tinynovo.evidence.PeakTable`, and an index of the peaks.
 
@@ -164,6 +178,12 @@ def ion_of(total: int, cut: int, ion: int) -> int:
     return query
 
 
+@jit
+def borne(ion: int, charge: int) -> bool:
+    """Whether an ion of a cut is looked for where the precursor has a charge: 3+ takes more."""
+    return charge > 2 or not _MAIN <= ion < _MAIN + _HIGH
+
+
 def ions(mz: Ints, counts: Ints, facts: Ints, window: tuple[float, int]) -> Flags:
     """`Ground.ions` of peaks [B, P], the first few [B] of which are real."""
     out = np.zeros((mz.shape[0], (int(facts[:, 0].max()) >> CUT_BITS) + 1), np.uint16)
@@ -177,7 +197,7 @@ def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[fl
     for row in range(mz.shape[0]):
         whole, marks = facts[row, 0] + _WATER, out[row]
         for ion in range(_ALL):
-            if _MAIN <= ion < _MAIN + _HIGH and facts[row, 1] <= 2:
+            if not borne(ion, facts[row, 1]):
                 continue
             flag, charge = np.uint16(1 << ion), _CHARGES[ion]
             for peak in range(counts[row]):
@@ -236,22 +256,14 @@ def _away(shifts: Ints) -> tuple[Ints, Ints]:
 
 
 @jit
-def partners(
-    out: Floats,
-    mz: Ints,
-    intensity: Floats,
-    starts: Ints,
-    near: Bits,
-    counts: Ints,
-    shifts: Ints,
-    window: tuple[float, int],
-) -> None:
+def partners(out: Floats, placed: Placed, counts: Ints, shifts: Ints) -> None:
     """Write the intensities of the partners of each peak to zeros [B, P, shifts + 4].
 
     ``shifts`` are distances of single partners; the last four are the best of those one plain
     residue above and below, for 1+ and 2+. ``counts`` [B] are the peaks of each spectrum.
     """
     away, kinds = _away(shifts)
+    mz, intensity, _, starts, near, window = placed
     last = near.shape[1] - 1
     for row in range(mz.shape[0]):
         close = near[row]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tinynovo.cuts import FAR
-from tinynovo.evidence import EvidenceOptions, PeakTable, closing_slack, nearest_peak, widths
+from tinynovo.evidence import PeakTable, closing_slack, nearest_peak, widths
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -33,7 +33,6 @@ def middle_features(
     cut: Tensor,
     past: Tensor,
     forwards: bool,
-    options: EvidenceOptions,
 ) -> Tensor:
     """What is found of the fragments of the middle that candidates make.
 
@@ -47,7 +46,6 @@ def middle_features(
     past : int64 [K, 2]
         The two tokens passed last, nearest first.
     forwards : bool
-    options : EvidenceOptions
 
     Returns
     -------
@@ -67,7 +65,7 @@ def middle_features(
     lost = torch.tensor([0, udalton(CARBON_MONOXIDE)], device=row.device)
     query = ((end - begin + udalton(PROTON))[..., None] - lost).clamp(0, FAR)
     index, distance = nearest_peak(table.batch.mz, row, query)
-    width = widths(query, options)
+    width = widths(query, table.options)
     hit = (distance.abs() <= width) & possible[..., None]
     flag = hit.to(torch.float32)
     error = distance / width * flag

@@ -119,7 +119,7 @@ def true_nats(expectation: Expectation, table: PeakTable, target: Tensor) -> tup
         row = torch.arange(target.shape[0], device=target.device)
         left, _ = anchors(target, table.batch.residue_mass)
         spectrum = row.repeat_interleave(target.shape[1])
-        found = look_up(table, spectrum, left.flatten(), table.options)
+        found = look_up(table, spectrum, left.flatten())
         inner = inner_ions(table, row, target, explained_peaks(table, row, found))
     expected = expectation(table, row, target, found, inner)
     seen = expected.asked & (expected.intensity > 0)

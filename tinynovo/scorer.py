@@ -274,10 +274,10 @@ class DirectedScorer(nn.Module):
         """The first layer of candidates: [K, hidden]."""
         context = self._context(table, asked)
         at = self._cut(table, asked, query, token)
-        at_cut = cut_features(table, at.row, at.cut, self.options)
+        at_cut = cut_features(table, at.row, at.cut)
         side = _side_features(table, at.row, token, at.cut, at.remaining, self.forwards)
         between = (at.row, asked.anchor[query], at.cut, asked.past[query])
-        middle = middle_features(table, *between, self.forwards, self.options)
+        middle = middle_features(table, *between, self.forwards)
         first: Tensor = self.first(torch.cat([at_cut, side, middle], -1))
         named: Tensor = self.candidate(token)
         return first + context[query] + named
@@ -288,7 +288,7 @@ class DirectedScorer(nn.Module):
         place = anchor.to(torch.float32) * 1e-9
         whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
         where = torch.stack([place, whole - place, place / whole], -1)
-        at_anchor = cut_features(table, row, anchor, self.options)
+        at_anchor = cut_features(table, row, anchor)
         context: Tensor = self.context(torch.cat([at_anchor, table.globals[row], where], -1))
         offset = torch.tensor([0, VOCABULARY], device=row.device)
         history: Tensor = self.past(asked.past + offset).sum(-2)

@@ -267,9 +267,8 @@ class Sequencer:
         rivals = found if isinstance(found, list) else []
         rows = [self._psm(blank, answer, rivals, closed) for answer in told]
         rows.sort(key=lambda psm: -(psm.score or 0.0))
-        for rank, psm in enumerate(rows[1:most], 2):
-            rows[rank - 1] = replace(psm, rank=rank)
-        return rows[:most] or [blank]
+        ranked = enumerate(rows[:most], 1)
+        return [p if p.rank == rank else replace(p, rank=rank) for rank, p in ranked] or [blank]
 
     def _chosen(self, found: Sequence[Answer]) -> Iterator[Answer]:
         """The first few answers of each charge."""

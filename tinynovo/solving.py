@@ -269,9 +269,9 @@ class Solver:
         best, there = drafts.score[:, :1], drafts.score.isfinite()
         margin = options.judge_margin * (1 - best / options.judge_above).clamp(min=0)
         worth = there & ((best - drafts.score <= margin) | (options.top_match > 1))
-        judged = self._judge(table, worth.nonzero()[:, 0], drafts.tokens[worth])
-        first = worth.nonzero()[:, 1] == 0
-        others = self._others(drafts, there & ~worth, judged, first)
+        row, rank = worth.nonzero(as_tuple=True)
+        judged = self._judge(table, row, drafts.tokens[worth])
+        others = self._others(drafts, there & ~worth, judged, rank == 0)
         if options.refined:
             judged = self._with_refined(table, judged)
         return judged.beside(others)
