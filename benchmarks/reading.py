@@ -50,12 +50,12 @@ class StandIn:
     settings = {"model": "stand-in"}  # noqa: RUF012
     window = 256
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
-        """One row a spectrum."""
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
+        """One row of each spectrum."""
         peptide, options = Peptide.parse("PEPTLDEK"), Preprocessing()
         for s in spectra:
             usable = isinstance(preprocess(s, options), Peaks)
-            yield PSM(
+            row = PSM(
                 s.file,
                 s.index,
                 s.identifier,
@@ -68,6 +68,7 @@ class StandIn:
                 retention_time=s.retention_time,
                 scan=s.scan,
             )
+            yield [row]
 
 
 def read_tinynovo(path: Path) -> int:

@@ -54,7 +54,7 @@ class FakeSequencer:
     def make_ready(self) -> None:
         pass
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
         for place, spectrum in enumerate(spectra):
             if self.fail_at and place == self.fail_at[0]:
                 raise self.fail_at[1]
@@ -66,12 +66,14 @@ class FakeSequencer:
             }
             if spectrum.precursor_charge is None:
                 why = {"reason_code": "too_few_peaks", "reason": "3 usable peaks, fewer than 5"}
-                yield PSM(*where, None, **why, **known)
+                yield [PSM(*where, None, **why, **known)]
                 continue
             peptide = Peptide.parse(spectrum.peptide or "PEPTLDEK")
-            for rank in range(1, self.options.top_match + 1):
-                scores = (0.5,) * len(peptide)
-                yield PSM(*where, peptide, 1 / rank, scores, rank=rank, **known)
+            scores = (0.5,) * len(peptide)
+            yield [
+                PSM(*where, peptide, 1 / rank, scores, rank=rank, **known)
+                for rank in range(1, self.options.top_match + 1)
+            ]
 
 
 @pytest.fixture(autouse=True)
@@ -206,9 +208,9 @@ def test_an_interrupt_keeps_the_rows_and_gives_130(
 
 def test_a_false_discovery_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Doubtful(FakeSequencer):
-        def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
-            for psm in super().sequence(spectra):
-                yield replace(psm, score=0.75) if psm.index == 1 else psm
+        def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
+            for (psm,) in super().rows(spectra):
+                yield [replace(psm, score=0.75) if psm.index == 1 else psm]
 
     sys.modules["tinynovo.sequencing"].__dict__.update(Sequencer=Doubtful)
     spectra = mgf(tmp_path / "a.mgf", ["GAK", "GVK", "GLK"])
@@ -470,7 +472,7 @@ def test_resume_says_how_many_spectra_were_kept(
     assert main([*command, "--resume"]) == 130
     assert main([*command, "--resume", "--top-match", "2"]) == 1
     capsys.readouterr()
-    monkeypatch.setattr(FakeSequencer, "fail_at", (8, KeyboardInterrupt()))
+    monkeypatch.setattr(FakeSequencer, "fail_at", (9, KeyboardInterrupt()))
     assert main([*command, "--resume"]) == 1
     told = capsys.readouterr().err.splitlines()
     assert re.fullmatch(

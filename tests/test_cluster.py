@@ -46,18 +46,22 @@ class Mortal(Windowed):
     dies_at: tuple[str, int] | None = None
     lives: int = 0
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
-        given = list(spectra)
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
         self._wait()
-        if self.marks and self.dies_at in [(Path(s.file).name, s.index) for s in given]:
-            deaths = self.marks.stat().st_size if self.marks.exists() else 0
-            if deaths < self.lives:
-                with self.marks.open("a") as marks:
-                    marks.write("x")
-                if self.signal:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                raise Killed
-        yield from super().sequence(given)
+        for rows in super().rows(spectra):
+            if (Path(rows[0].file).name, rows[0].index) == self.dies_at:
+                self._die()
+            yield rows
+
+    def _die(self) -> None:
+        assert self.marks
+        deaths = self.marks.stat().st_size if self.marks.exists() else 0
+        if deaths < self.lives:
+            with self.marks.open("a") as marks:
+                marks.write("x")
+            if self.signal:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise Killed
 
     def _wait(self) -> None:
         if self.crowd:

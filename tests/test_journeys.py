@@ -39,20 +39,21 @@ class Fake:
     def settings(self) -> dict[str, str]:
         return {"device": "none"}
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
         for spectrum in spectra:
             if self.failure and spectrum.index == self.fail_at:
                 raise self.failure
             psm = PSM(spectrum.file, spectrum.index, spectrum.identifier, None)
             score = spectrum.retention_time
             if score is None:
-                yield replace(psm, reason_code="too_few_peaks", reason="3 usable peaks")
+                yield [replace(psm, reason_code="too_few_peaks", reason="3 usable peaks")]
                 continue
-            for rank in range(1, self.top_match + 1):
-                each = (score / rank,) * 3
-                yield replace(
-                    psm, peptide=Peptide.parse("GAK"), score=each[0], residue_scores=each, rank=rank
-                )
+            scores = [score / rank for rank in range(1, self.top_match + 1)]
+            known = {"peptide": Peptide.parse("GAK")}
+            yield [
+                replace(psm, score=each, residue_scores=(each,) * 3, rank=rank, **known)
+                for rank, each in enumerate(scores, 1)
+            ]
 
 
 def mgf(path: Path, scores: Sequence[float | None]) -> Path:
@@ -122,6 +123,23 @@ def test_lower_ranks_go_with_their_spectrum(tmp_path: Path) -> None:
         *((0, 1, ""), (0, 2, ""), (1, 1, "too_few_peaks")),
         *((2, 1, "above_fdr"), (3, 1, ""), (3, 2, ""), (4, 1, "above_fdr")),
     ]
+
+
+def test_a_file_is_handed_over_as_one_stream(tmp_path: Path) -> None:
+    """What answers can then work on the next window while the rows of one are written."""
+
+    class Ahead(Fake):
+        def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
+            given = list(spectra)
+            taken.append(len(given))
+            yield from super().rows(given)
+
+    taken: list[int] = []
+    spectra, output = mgf(tmp_path / "a.mgf", SCORES * 5), tmp_path / "out.parquet"
+    sequence_files(Ahead(), [spectra], output, None, lambda _: None, fdr=1.0)
+    assert taken == [5 * len(SCORES)]
+    assert taken[0] > 2 * Fake.window
+    assert len(rows(output)) == taken[0]
 
 
 def test_no_spectrum_at_all(tmp_path: Path) -> None:

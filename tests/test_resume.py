@@ -38,7 +38,7 @@ class Windowed(Fake):
     signal: bool = False
     asked: Counter[str] = field(default_factory=Counter)
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
         for place, spectrum in enumerate(spectra):
             here = Path(spectrum.file).name
             self.asked[here] += 1
@@ -46,9 +46,11 @@ class Windowed(Fake):
                 if self.signal:
                     os.kill(os.getpid(), signal.SIGKILL)
                 raise Killed
-            for psm in super().sequence([spectrum]):
-                score = psm.score and psm.score / (1 + place % self.window)
-                yield replace(psm, score=score, error_ppm=1.5)
+            (rows,) = super().rows([spectrum])
+            share = 1 + place % self.window
+            yield [
+                replace(psm, score=psm.score and psm.score / share, error_ppm=1.5) for psm in rows
+            ]
 
 
 def inputs(folder: Path) -> list[Path]:

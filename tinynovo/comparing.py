@@ -28,8 +28,8 @@ class Sequences(Protocol):
     def window(self) -> int:
         """Spectra that are sequenced together: cut between windows, a run answers the same."""
 
-    def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
-        """At least one PSM a spectrum, in input order; rank 1 first."""
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
+        """At least one PSM of each spectrum, in input order; rank 1 first."""
 
 
 class Explores(Protocol):
@@ -72,10 +72,9 @@ def evaluate_files(
             advance(1)
         psms = labels.joined(source)
     else:
-        for psm in source.sequence(labels.spectra()):
-            if psm.rank == 1:
-                psms.append(psm)
-                advance(1)
+        for best, *_ in source.rows(labels.spectra()):
+            psms.append(best)
+            advance(1)
     sources = labels.sources if len(files) > 1 else None
     return evaluate(labels.peptides, psms, charges=labels.charges, sources=sources)
 

@@ -39,8 +39,8 @@ from tinynovo.spectrum import Spectrum
 from tinynovo.spool import Spools, pack, spectra_in, unpack
 from tinynovo.writers import find_writer, open_writer
 
-Answer = Callable[[Iterable[Spectrum]], Iterator[PSM]]
-"""What makes rows of spectra, in their order."""
+Answer = Callable[[Iterable[Spectrum]], Iterator[list[PSM]]]
+"""What makes rows of each spectrum, in their order."""
 
 
 class Judges(Protocol):
@@ -119,7 +119,7 @@ def sequence_files(
         Go on with what an earlier run left in its spools, and leave them to a later one where an
         error or an interrupt ends this one.
     """
-    alone = Alone(sequencer.sequence, sequencer.window, sequencer.settings)
+    alone = Alone(sequencer.rows, sequencer.window, sequencer.settings)
     if resume or fdr is not None:
         return gather_files(alone, files, output, format, advance, report, fdr, resume=resume)
     outcome = Outcome()
@@ -161,9 +161,9 @@ def score_files(
     names = [str(file) for file in files]
     settings = sequencer.settings | {"fdr": f"{fdr:g}"}
 
-    def judged(spectra: Iterable[Spectrum]) -> Iterator[PSM]:
+    def judged(spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
         for spectrum, rows in sequencer.judge(spectra, proposals.propose, closed=proposals.closed):
-            yield from proposals.told(spectrum, rows)
+            yield proposals.told(spectrum, rows)
 
     find_writer(output, format)
     with ExitStack() as stack:
@@ -225,7 +225,7 @@ def answered(
     Parameters
     ----------
     answer : callable
-        Spectra to rows.
+        Spectra to rows; may read on while the rows of a window are waited for.
     window : int
         Spectra that are answered together.
     file : Path
@@ -247,11 +247,14 @@ def answered(
         deque(islice(spectra, spectra_in(batch)), maxlen=0)
         if findings:
             findings.add(unpack(batch))
-    while together := list(islice(spectra, window)):
-        for rows in handfuls(answer(together), math.inf):
+    found, more = answer(spectra), True
+    while more:
+        for rows in handfuls(chain.from_iterable(islice(found, window)), math.inf):
+            more = bool(rows)
             if findings:
                 findings.add(rows)
-            yield rows
+            if rows:
+                yield rows
 
 
 def _up_to_damage(file: Path, complaints: list[InputError]) -> Iterator[Spectrum]:

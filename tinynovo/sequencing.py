@@ -84,8 +84,13 @@ class Sequencer:
 
     def sequence(self, spectra: Iterable[Spectrum]) -> Iterator[PSM]:
         """At least one PSM a spectrum, in input order; rank 1 first."""
-        for _, rows in self._each(spectra, self._best):
+        for rows in self.rows(spectra):
             yield from rows
+
+    def rows(self, spectra: Iterable[Spectrum]) -> Iterator[list[PSM]]:
+        """The PSMs of each spectrum, as `sequence` yields them."""
+        for _, rows in self._each(spectra, self._best):
+            yield rows
 
     def judge(
         self, spectra: Iterable[Spectrum], propose: Proposer, *, closed: bool = False

@@ -102,7 +102,7 @@ class Worker:
             raise _unseen(file)
         self._findings = findings
         self._noted: list[InputError] = []
-        answer, window = self._sequencer.sequence, self._sequencer.window
+        answer, window = self._sequencer.rows, self._sequencer.window
         self._rows = answered(answer, window, file, self._noted, findings, kept)
         return self.more()
 
