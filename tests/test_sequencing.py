@@ -165,7 +165,7 @@ def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int
 def test_the_size_of_batches_is_among_the_settings() -> None:
     tested = sequencer()
     assert tested.settings["predict_batch_size"] == "128"
-    assert tested.window == 8 * 128
+    assert tested.window == 4 * 128
 
 
 def calibrated(**weights: float) -> Sequencer:
@@ -289,16 +289,16 @@ def test_one_window_is_read_ahead():
 
     told = sequencer(predict_batch_size=1, strategy="draft").sequence(endless())
     next(told)
-    assert taken == 2 * 8
-    for _ in range(8):
+    assert taken == 2 * 4
+    for _ in range(4):
         next(told)
-    assert taken == 3 * 8
+    assert taken == 3 * 4
 
 
 def test_a_run_that_is_cut_between_windows_answers_the_same():
     given = [replace(s, index=4 * r + s.index) for r in range(5) for s in spectra()]
     tested = sequencer(predict_batch_size=1)
-    assert tested.window == 8
+    assert tested.window == 4
     pieces = [given[at : at + tested.window] for at in range(0, len(given), tested.window)]
     assert [psm for piece in pieces for psm in tested.sequence(piece)] == rows(
         given, predict_batch_size=1

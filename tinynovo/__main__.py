@@ -1,8 +1,6 @@
 """``python -m tinynovo`` is ``tinynovo``; knows nothing else."""
 
-import sys
-
-from tinynovo.cli import main
+from tinynovo.cli import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

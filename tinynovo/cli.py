@@ -9,10 +9,12 @@ itself is wrong; 130, interrupted.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from tinynovo import verbs
 from tinynovo.errors import InputError
@@ -49,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     for complaint in complaints:
         verbs.say(f"error: {complaint}")
     return 1 if complaints else 0
+
+
+def run() -> NoReturn:
+    """Run the command of this process, and leave without a last search for garbage.
+
+    In all that torch and numba have loaded that takes longer than many a command.
+    """
+    code = main()
+    gc.freeze()
+    sys.exit(code)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,8 @@
 """Layers: what the network is built of.
 
 Knows the mass encoding, attention, the peak encoder and the block of the tiny network, each of the
-shape that `ModelOptions` gives. Does not know answers, evidence of candidates nor the recursion.
+shape that `ModelOptions` gives; `tinynovo.blocks` stands in for blocks where nothing is learned on
+a CPU. Does not know answers, evidence of candidates nor the recursion.
 
 Axes: B spectra, A answers a spectrum, N = B * A, P peaks, S slots, D width.
 """
@@ -14,9 +15,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor, nn
 
+from tinynovo import blocks
 from tinynovo.cuts import ANNOTATIONS, GLOBALS
 from tinynovo.errors import InputError
-from tinynovo.evidence import PeakTable
+from tinynovo.evidence import PeakTable, compiled
 from tinynovo.masses import udalton
 
 SEPARATION = 0.5
@@ -167,6 +169,29 @@ class SwiGLU(nn.Module):
         return out
 
 
+def _compiles(x: Tensor) -> bool:
+    """Whether a compiled block can stand in for one that is told x."""
+    return compiled(x) and x.dtype == torch.float32
+
+
+def _run(
+    x: Tensor,
+    real: Tensor,
+    attention: Attention,
+    gate: SwiGLU,
+    norms: nn.ModuleList,
+    *,
+    before: bool,
+) -> Tensor:
+    """What a block of these layers makes of x [N, S, D], compiled; real is bool [N, S]."""
+    layers = (attention.query, attention.memory, attention.out, gate.up, gate.down, *norms)
+    weights = [layer.get_parameter("weight").detach().numpy().T for layer in layers]
+    out = x.clone(memory_format=torch.contiguous_format)
+    block = blocks.Block(before, attention.heads, *weights)
+    blocks.run(out.view(-1, x.shape[-1]).numpy(), real.numpy(), block)
+    return out
+
+
 class EncoderBlock(nn.Module):
     """Self-attention and SwiGLU over peaks."""
 
@@ -179,6 +204,8 @@ class EncoderBlock(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """[B, P, D] to [B, P, D]."""
+        if _compiles(x) and not self.training:
+            return _run(x, mask, self.attention, self.gate, self.norms, before=True)
         normed = self.norms[0](x)
         x = x + self.forget(self.attention(normed, self.attention.keys(normed), mask))
         out: Tensor = x + self.forget(self.gate(self.norms[1](x)))
@@ -226,6 +253,9 @@ class TinyBlock(nn.Module):
 
     def forward(self, x: Tensor, keys: tuple[Tensor, Tensor] | None, mask: Tensor) -> Tensor:
         """[N, S, D] to [N, S, D]; the peaks of a spectrum serve all its answers."""
+        if _compiles(x) and not self.cross:
+            real = torch.ones(x.shape[:2], dtype=torch.bool)
+            return _run(x, real, self.own, self.gate, self.norms, before=False)
         x = self.norms[0](x + self.own(x, self.own.keys(x)))
         if self.cross and keys:
             rows = mask.shape[0]

@@ -69,7 +69,7 @@ class Sequencer:
     @property
     def window(self) -> int:
         """Spectra that are sequenced together: cut between windows, a run answers the same."""
-        return 8 * self.options.together(self.solver.device.type)
+        return 4 * self.options.together(self.solver.device.type)
 
     @property
     def settings(self) -> dict[str, str]:

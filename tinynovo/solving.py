@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from tinynovo.calibration import Answer
@@ -202,7 +203,7 @@ class Solver:
     def workers(self) -> Iterator[Callable[..., Iterable[Any]]]:
         """A `map` over batches: on the CPU one a thread, which wastes less than several a batch."""
         threads = torch.get_num_threads()
-        if self.device.type != "cpu" or threads == 1:
+        if self.device.type != "cpu":
             yield map
             return
         before = sys.getswitchinterval()
@@ -210,7 +211,8 @@ class Solver:
         sys.setswitchinterval(_TURN)
         pool = ThreadPoolExecutor(threads)
         try:
-            yield pool.map
+            with threadpool_limits(1, "blas"):
+                yield pool.map if threads > 1 else map
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)

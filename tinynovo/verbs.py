@@ -8,6 +8,7 @@ Each takes its arguments and returns what was wrong with single files; the other
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -282,14 +283,25 @@ def version(_: Namespace) -> list[InputError]:
 
 def _sequencer(arguments: Namespace) -> Sequencer:
     options = _options(arguments)
-    from tinynovo.sequencing import Sequencer
-    from tinynovo.solving import use_threads
+    with _loading():
+        from tinynovo.sequencing import Sequencer
+        from tinynovo.solving import use_threads
 
-    use_threads(arguments.threads)
-    sequencer = Sequencer.load(arguments.model, options, device=arguments.device)
-    with _waiting("making ready for this machine: once that takes a minute"):
-        sequencer.make_ready()
+        use_threads(arguments.threads)
+        sequencer = Sequencer.load(arguments.model, options, device=arguments.device)
+        with _waiting("making ready for this machine: once that takes a minute"):
+            sequencer.make_ready()
     return sequencer
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """What is loaded meanwhile stays: nobody looks for garbage in it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _cluster(arguments: Namespace) -> Cluster:
