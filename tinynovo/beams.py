@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynovo.kernels import UNFIT
-from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, jit
+from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, inlined, jit
 from tinynovo.partials import (
     NOTHING,
     STRETCH,
@@ -109,7 +109,7 @@ class Task(NamedTuple):
     best: Floats
 
 
-@jit
+@inlined
 def _finish(task: Task, tree: Partials, parent: int, token: int, score: np.float32) -> None:
     """Put a partial answer with a last token among the best, if it is one of them."""
     at = _room(task.done, task.scores, score)
@@ -122,7 +122,7 @@ def _finish(task: Task, tree: Partials, parent: int, token: int, score: np.float
             parent = tree.parent[parent]
 
 
-@jit
+@inlined
 def _lengthen(
     tree: Partials, width: int, place: int, task: Task, low: np.float32, least: float
 ) -> None:
@@ -197,7 +197,7 @@ def _sweep(task: Task, tree: Partials, width: int, margin: np.float32, least: fl
     look_ahead(tree)
 
 
-@jit
+@inlined
 def _search(task: Task, tree: Partials, least: float) -> None:
     """Search for what exceeds a log-probability.
 
@@ -216,7 +216,7 @@ def _length(tokens: Ints) -> int:
     return np.count_nonzero(tokens)  # type: ignore[return-value]
 
 
-@jit
+@inlined
 def _along(
     store: Store, ground: Ground, row: int, rules: Rules, tokens: Ints, bound: float
 ) -> np.float32:
@@ -238,7 +238,7 @@ def _along(
     return total
 
 
-@jit
+@inlined
 def _found(
     trees: tuple[Partials, Partials],
     one: Store,
@@ -281,7 +281,7 @@ def _found(
     return tokens, told
 
 
-@jit
+@inlined
 def _draft(
     best: Ints,
     scores: Floats,
@@ -300,17 +300,17 @@ def _draft(
     own = np.empty(told.shape[0], np.float32)
     for n in range(own.shape[0]):
         own[n] = told[n, 1] if told[n, 0] == _UNKNOWN else told[n, 0]
-    for n in np.argsort(-own, kind="mergesort"):
-        if own[n] == NOTHING:
-            break
+    while own.max() > NOTHING:
+        at = own.argmax()
+        score, own[at] = own[at], NOTHING
         bound = max(least, scores[0] - limits.behind, scores[-1])
         for side in range(2):
-            if told[n, side] == _UNKNOWN:
+            if told[at, side] == _UNKNOWN:
                 store = one if side == 0 else two
-                told[n, side] = _along(store, ground, row, rules, tokens[n], 2 * bound - own[n])
-        mean = (told[n, 0] + told[n, 1]) / np.float32(2)
+                told[at, side] = _along(store, ground, row, rules, tokens[at], 2 * bound - score)
+        mean = (told[at, 0] + told[at, 1]) / np.float32(2)
         if mean > bound:
-            best[_room(best, scores, mean)] = tokens[n]
+            best[_room(best, scores, mean)] = tokens[at]
     for n in range(1, limits.candidates):
         if scores[n] < scores[0] - limits.behind:
             best[n], scores[n] = 0, NOTHING
@@ -346,6 +346,6 @@ def drafts(
     width = max(limits.beams, FALLBACK)
     trees = (partials(count, width), partials(count, width))
     for row in range(shape[0]):
-        told = (ground, row, rules, limits, window[row], least[row])
-        _draft(best[row], scores[row], trees, one, two, *told)
+        own, told = best[row], scores[row]
+        _draft(own, told, trees, one, two, ground, row, rules, limits, window[row], least[row])
     return best, scores

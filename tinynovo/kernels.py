@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynovo.cuts import GLOBALS
-from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, jit
+from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, inlined, jit
 from tinynovo.terms import (
     DENSE,
     MAIN,
@@ -111,7 +111,7 @@ def gelu(rows: Floats, bias: Floats) -> None:
             row[h] = x * (_HALF + u * p)
 
 
-@jit
+@inlined
 def _contexts(
     out: Floats, weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints
 ) -> None:
@@ -152,7 +152,7 @@ def _fits(
     return fits
 
 
-@jit
+@inlined
 def _candidates(
     out: Floats,
     tokens: Ints,
@@ -191,7 +191,7 @@ def _candidates(
     return count
 
 
-@jit
+@inlined
 def _embeddings(found: Floats, half: Floats, hidden: Floats, weights: Weights) -> None:
     """Write the embeddings [N, E] of first layers [N, H]; ``half`` [N, H / 2] is for between."""
     gelu(hidden, np.zeros(hidden.shape[1], np.float32))
@@ -205,7 +205,7 @@ def _embeddings(found: Floats, half: Floats, hidden: Floats, weights: Weights) -
             row[place] += bias[place]
 
 
-@jit
+@inlined
 def _scores(out: Floats, found: Floats, tokens: Ints, weights: Weights) -> None:
     """Write the logits of tokens [N], given their embeddings [N, E], to [V]."""
     gelu(found, np.zeros(found.shape[1], np.float32))
@@ -237,8 +237,10 @@ def logits(
         for q in range(begin, end):
             for token in range(_TOKENS):
                 tokens[token] = token
-            about = (context[q - begin], row[q], anchor[q], past[q])
-            fit = _candidates(hidden, tokens[1:], weights, ground, *about)
+            known, past_of = context[q - begin], past[q]
+            fit = _candidates(
+                hidden, tokens[1:], weights, ground, known, row[q], anchor[q], past_of
+            )
             _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
             if embeddings.shape[0]:
                 for n in range(fit):
@@ -263,9 +265,9 @@ def embeddings(
         fit = 0
         for n in range(few.shape[0]):
             q = few[n]
-            about = (context[n], row[q], anchor[q], past[q])
             one = tokens[q : q + 1].copy()
-            if _candidates(hidden[fit:], one, weights, ground, *about):
+            some = hidden[fit:]
+            if _candidates(some, one, weights, ground, context[n], row[q], anchor[q], past[q]):
                 fits[fit] = q
                 fit += 1
         _embeddings(found[:fit], half[:fit], hidden[:fit], weights)

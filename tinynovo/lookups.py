@@ -40,6 +40,11 @@ def jit(function: F) -> F:
     return cast(F, compiled)
 
 
+def inlined(function: F) -> F:
+    """A function that is compiled as a part of those that call it, not by itself."""
+    return cast(F, njit(inline="always", fastmath=True, error_model="numpy")(function))
+
+
 MASSES = np.array([0, *(row.total for row in residue_table().values())])
 """Of all tokens, micro-dalton, int64 [V]."""
 
@@ -242,7 +247,6 @@ def _strength(
     return intensity[row, place] if close else np.float32(0)
 
 
-@jit
 def _away(shifts: Ints) -> tuple[Ints, Ints]:
     """How far all partners of a peak are, and as which of them each counts; see `partners`."""
     single, residues = shifts.shape[0], PLAIN.shape[0]
@@ -255,14 +259,18 @@ def _away(shifts: Ints) -> tuple[Ints, Ints]:
     return away, kinds
 
 
-@jit
 def partners(out: Floats, placed: Placed, counts: Ints, shifts: Ints) -> None:
     """Write the intensities of the partners of each peak to zeros [B, P, shifts + 4].
 
     ``shifts`` are distances of single partners; the last four are the best of those one plain
     residue above and below, for 1+ and 2+. ``counts`` [B] are the peaks of each spectrum.
     """
-    away, kinds = _away(shifts)
+    _pair(out, placed, counts, *_away(shifts))
+
+
+@jit
+def _pair(out: Floats, placed: Placed, counts: Ints, away: Ints, kinds: Ints) -> None:
+    """Look for the partners of each peak, so far away, each of its kind."""
     mz, intensity, _, starts, near, window = placed
     last = near.shape[1] - 1
     for row in range(mz.shape[0]):

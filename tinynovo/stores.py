@@ -14,7 +14,7 @@ import numpy as np
 
 from tinynovo import kernels
 from tinynovo.kernels import Weights
-from tinynovo.lookups import MASSES, Floats, Ground, Ints, jit
+from tinynovo.lookups import MASSES, Floats, Ground, Ints, inlined, jit
 
 _ANCHOR_BITS = 36
 
@@ -84,7 +84,7 @@ def _move(keys: Ints, numbers: Ints, to_keys: Ints, to_numbers: Ints) -> None:
             to_keys[to], to_numbers[to] = keys[at], numbers[at]
 
 
-@jit
+@inlined
 def ask(store: Store, ground: Ground, row: Ints, anchor: Ints, past: Ints) -> Ints:
     """Rows of the values of anchors [Q], tokens passed [Q, 2]; there must be room for as many."""
     count, half = row.shape[0], 1 << (_ANCHOR_BITS - 1)
