@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +22,7 @@ from tinynovo.sequencing import Sequencer
 from tinynovo.simulation import simulate
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "labelfree_hcd_valid.parquet"
+DEMO = Path(__file__).parents[1] / "examples" / "demo.mgf"
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +92,32 @@ def test_tags_are_read_where_they_may_be(switch: Switch, first: str, last: str) 
         assert found[0] == (first, *"SAMPLE", last)
     if switch == "fixed":
         assert all(tokens[0] == first and "K" not in tokens for tokens in found)
+
+
+MADE_READY = """
+import sys
+from pathlib import Path
+from numba.core.registry import CPUDispatcher
+from tinynovo.options import SequencingOptions
+from tinynovo.readers import read_spectra
+from tinynovo.sequencing import Sequencer
+
+def compiled():
+    rooms = [vars(m) for name, m in list(sys.modules.items()) if name.startswith("tinynovo.")]
+    found = {id(f): f for r in rooms for f in r.values() if isinstance(f, CPUDispatcher)}
+    return sorted((f.py_func.__name__, str(s)) for f in found.values() for s in f.signatures)
+
+sequencer = Sequencer.load(None, SequencingOptions(), "cpu")
+sequencer.make_ready()
+before = compiled()
+list(sequencer.sequence(read_spectra(Path(sys.argv[1]))))
+assert len(before) > 9
+assert compiled() == before, set(compiled()) - set(before)
+"""
+
+
+def test_nothing_is_compiled_once_all_is_made_ready() -> None:
+    """Nobody waits for it among the spectra, then, without being told."""
+    command = [sys.executable, "-c", MADE_READY, str(DEMO)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -33,16 +33,23 @@ def jit(function: F) -> F:
     What was compiled is kept beside the package or with the user, for the next run; where neither
     can be written to, nothing is kept.
     """
-    compiling = njit(nogil=True, fastmath=True, error_model="numpy")
+    return _compiled(function, "never")
+
+
+def inlined(function: F) -> F:
+    """As `jit`, but compiled functions that call it have a copy of it compiled as a part of them.
+
+    So nothing is handed over, and there is one function less to be optimized with all below it.
+    """
+    return _compiled(function, "always")
+
+
+def _compiled(function: F, inline: Literal["never", "always"]) -> F:
+    compiling = njit(nogil=True, fastmath=True, error_model="numpy", inline=inline)
     compiled = compiling(function)
     with suppress(RuntimeError):
         compiled.enable_caching()
     return cast(F, compiled)
-
-
-def inlined(function: F) -> F:
-    """A function that is compiled as a part of those that call it, not by itself."""
-    return cast(F, njit(inline="always", fastmath=True, error_model="numpy")(function))
 
 
 MASSES = np.array([0, *(row.total for row in residue_table().values())])

@@ -72,7 +72,8 @@ class Anchors:
 
     def arrays(self) -> tuple[Ints, Ints, Ints]:
         """The same for the kernels."""
-        return self.row.numpy(), self.anchor.numpy(), self.past.numpy()
+        row, anchor, past = (part.contiguous() for part in vars(self).values())
+        return row.numpy(), anchor.numpy(), past.numpy()
 
 
 def _key(row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
