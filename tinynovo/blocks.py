@@ -18,7 +18,7 @@ import numpy as np
 
 from tinynovo.lookups import Bits, Floats, jit
 
-EPS = np.float32(1e-6)
+EPS = 1e-6
 """What a norm adds to the mean of squares."""
 
 _ROWS = 160
@@ -84,7 +84,7 @@ def _norm(out: Floats, rows: Floats, weight: Floats) -> None:
         row, to, total = rows[r], out[r], np.float32(0)
         for h in range(width):
             total += row[h] * row[h]
-        scale = _ONE / np.sqrt(total / np.float32(width) + EPS)
+        scale = _ONE / np.sqrt(total / np.float32(width) + np.float32(EPS))
         for h in range(width):
             to[h] = row[h] * scale * weight[h]
 

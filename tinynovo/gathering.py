@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -22,6 +22,8 @@ from tinynovo.report import Findings, write_report
 from tinynovo.rows import Writer
 from tinynovo.spool import Spools
 from tinynovo.writers import find_writer, open_writer
+
+T = TypeVar("T")
 
 ROWS_A_WRITE = 64
 """So many rows are held back at most before they go to disk."""
@@ -165,19 +167,19 @@ def _released(spools: Spools, fdr: float | None, decoys: bool) -> Iterator[list[
         yield from handfuls(psms if fdr is None else controlled(psms, q, fdr))
 
 
-def handfuls(psms: Iterator[PSM], most: float = ROWS_A_WRITE) -> Iterator[list[PSM]]:
-    """Handfuls of rows; those already answered come out before an error or an interrupt."""
-    rows: list[PSM] = []
+def handfuls(answers: Iterator[T], most: int = ROWS_A_WRITE) -> Iterator[list[T]]:
+    """So many answers at a time; those already known come out before an error or an interrupt."""
+    known: list[T] = []
     try:
-        for psm in psms:
-            rows.append(psm)
-            if len(rows) == most:
-                full, rows = rows, []
+        for answer in answers:
+            known.append(answer)
+            if len(known) == most:
+                full, known = known, []
                 yield full
     except (Exception, KeyboardInterrupt):
-        yield rows
+        yield known
         raise
-    yield rows
+    yield known
 
 
 def spectra_of(rows: Iterable[PSM]) -> int:

@@ -6,7 +6,6 @@ mathematics.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -247,14 +246,12 @@ def answered(
         deque(islice(spectra, spectra_in(batch)), maxlen=0)
         if findings:
             findings.add(unpack(batch))
-    found, more = answer(spectra), True
-    while more:
-        for rows in handfuls(chain.from_iterable(islice(found, window)), math.inf):
-            more = bool(rows)
-            if findings:
-                findings.add(rows)
-            if rows:
-                yield rows
+    for together in handfuls(answer(spectra), window):
+        rows = list(chain.from_iterable(together))
+        if findings:
+            findings.add(rows)
+        if rows:
+            yield rows
 
 
 def _up_to_damage(file: Path, complaints: list[InputError]) -> Iterator[Spectrum]:

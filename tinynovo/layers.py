@@ -118,7 +118,7 @@ class Norm(nn.RMSNorm):
     """RMSNorm in the precision of what it is given."""
 
     def __init__(self, width: int) -> None:
-        super().__init__(width, eps=1e-6)
+        super().__init__(width, eps=blocks.EPS)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] to [..., D]."""

@@ -21,10 +21,10 @@ from tinynovo.annotation import alternatives, ambiguous, support
 from tinynovo.calibration import DATABASE, Answer, Facts, facts, uncalibrated
 from tinynovo.checkpoint import Checkpoint
 from tinynovo.errors import InputError
-from tinynovo.masses import ISOTOPE_SPACING, MICRO, PROTON, error_ppm, ion_mz
+from tinynovo.masses import ISOTOPE_SPACING, MICRO, error_ppm, ion_mz
 from tinynovo.matching import Proposer
 from tinynovo.options import SequencingOptions
-from tinynovo.peptide import Peptide, fragment_masses
+from tinynovo.peptide import Peptide, fragments
 from tinynovo.psm import PSM
 from tinynovo.reasons import Reason, ReasonCode
 from tinynovo.solving import Hypothesis, Solver, find_device
@@ -64,8 +64,7 @@ class Sequencer:
     def make_ready(self) -> None:
         """Sequence a spectrum: what is compiled is compiled then, or read from disk."""
         peptide = Peptide.parse("SAMPLEK")
-        ions = [mass + PROTON for series in "by" for mass in fragment_masses(peptide, series)]
-        mz = np.sort(np.array(ions))
+        mz = np.array(sorted(ion.mz for ion in fragments(peptide)))
         precursor = ion_mz(peptide.mass_udalton / MICRO, 2)
         list(self.sequence([Spectrum(mz, np.ones_like(mz), precursor, 2)]))
 
