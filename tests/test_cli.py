@@ -51,6 +51,8 @@ class FakeSequencer:
             raise InputError("is no checkpoint of tinynovo", file=path)
         return cls(options, device)
 
+    advice = ""
+
     def make_ready(self) -> None:
         pass
 

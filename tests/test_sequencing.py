@@ -159,7 +159,9 @@ def test_a_missing_charge_is_tried_at_the_default_ones():
     [(None, "cpu", 128), (None, "cuda", 1024), (None, "mps", 1024), (7, "cpu", 7), (7, "cuda", 7)],
 )
 def test_a_gpu_is_given_larger_batches(given: int | None, device: str, size: int) -> None:
-    assert SequencingOptions(predict_batch_size=given).together(device) == size
+    options = SequencingOptions(predict_batch_size=given)
+    assert options.together(device) == size
+    assert options.together(device, threads=True) == (given or 4096)
 
 
 def test_the_size_of_batches_is_among_the_settings() -> None:

@@ -9,27 +9,24 @@ Axes: Q anchors, V tokens, S slots, W beams, K answers.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from tinynovo.compiling import Floats, Ints, inlined, jit
 from tinynovo.kernels import UNFIT
-from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, inlined, jit
+from tinynovo.lookups import MASSES, Ground
 from tinynovo.partials import (
     NOTHING,
-    STRETCH,
+    Chosen,
     Partials,
+    begin,
     look_ahead,
     partials,
-    put,
-    rest,
+    room_for,
     stretches,
 )
-from tinynovo.rules import Rules, composable, log_softmax
+from tinynovo.rules import Rules, log_softmax
+from tinynovo.steps import Limits, Task, choose, low_at, promise, room, settle, with_token
 from tinynovo.stores import Store, ask
-
-LOST = 18_000_000
-"""Micro-dalton, more than a terminus may have lost."""
 
 FALLBACK = 16
 """Beams, at least, where fewer found nothing; without a margin."""
@@ -43,162 +40,93 @@ _NARROW = 6
 _UNKNOWN = np.float32(1e30)
 
 
-class Limits(NamedTuple):
-    """How wide and how long is searched, as in `tinynovo.searching.BeamOptions`."""
-
-    beams: int
-    candidates: int
-    margin: float
-    guide: float
-    behind: float
-    shortest: int
-    longest: int
-    slots: int
-
-
 @jit
 def narrowed(beams: int) -> int:
     """Beams of the first, narrow search."""
     return beams // _NARROW + 1
 
 
-@jit
-def _room(tokens: Ints, scores: Floats, score: np.float32) -> int:
-    """Make room for an answer among the best [K, S], where the worst falls out; -1: none."""
-    at: int = scores.shape[0] - 1
-    if score <= scores[at]:
-        return -1
-    while at > 0 and scores[at - 1] < score:
-        scores[at] = scores[at - 1]
-        for place in range(tokens.shape[1]):
-            tokens[at, place] = tokens[at - 1, place]
-        at -= 1
-    scores[at] = score
-    return at
-
-
-class Task(NamedTuple):
-    """One direction's search of a spectrum, and what is done of it.
-
-    Attributes
-    ----------
-    done, scores : int64 [K, S], float32 [K]
-        The best answers so far, in the order that the search goes.
-    store : Store
-    ground : Ground
-    row : int
-    rules : Rules
-    limits : Limits
-    window : int
-        As `drafts` takes them.
-    other : Partials
-        What a search from the other end has found, where there was one.
-    best : float32 [1]
-        The best that is to be expected of an answer; `NOTHING` where the other end is not known.
-    """
-
-    done: Ints
-    scores: Floats
-    store: Store
-    ground: Ground
-    row: int
-    rules: Rules
-    limits: Limits
-    window: int
-    other: Partials
-    best: Floats
-
-
-@inlined
-def _finish(task: Task, tree: Partials, parent: int, token: int, score: np.float32) -> None:
-    """Put a partial answer with a last token among the best, if it is one of them."""
-    at = _room(task.done, task.scores, score)
-    if at >= 0:
-        length = tree.length[parent]
-        task.done[at, length:] = 0
-        task.done[at, length] = token
-        for place in range(length - 1, -1, -1):
-            task.done[at, place] = tree.token[parent]
-            parent = tree.parent[parent]
-
-
 @inlined
 def _lengthen(
-    tree: Partials, width: int, place: int, task: Task, low: np.float32, least: float
+    task: Task,
+    tree: Partials,
+    width: int,
+    place: int,
+    low: np.float32,
+    least: float,
+    some: Chosen,
+    count: int,
+    value: Floats,
+    values: Floats,
 ) -> None:
-    """Give the partial answers of a stretch one token more: they are done, or go further.
+    """Give so many chosen ones of a stretch one token more.
 
-    Those below the low one are dropped.
+    Those below the low one are dropped. ``values`` are the logits, and ``value`` [V] is for
+    between.
     """
-    scores, store, ground, row, rules, limits = task[1:7]
-    other = task.other
-    guided, least_whole = task.best[0] > NOTHING, task.best[0] - np.float32(limits.guide)
-    forwards, total = store.weights.forwards, ground.facts[row, 0]
-    slack, step = ground.facts[row, 3], 1 if forwards else -1
-    window, held, ranked = min(task.window, slack), tree.held, tree.score
-    alive, anchor = np.empty(held[place], np.int64), np.empty(held[place], np.int64)
-    past, count = np.zeros((held[place], 2), np.int64), 0
-    for beam in range(held[place]):
-        score, node = tree.score[place, beam], tree.node[place, beam]
-        if score >= low and score > scores[-1] and score > least:
-            alive[count], anchor[count] = beam, tree.anchor[place, beam]
-            past[count, 0] = tree.token[node]
-            past[count, 1] = tree.token[tree.parent[node]]
-            count += 1
-    where = ask(store, ground, np.full(count, row), anchor[:count], past[:count])
-    value, values = np.empty(MASSES.shape[0], np.float32), store.values
+    scores, rules, limits, other = task.scores, task.rules, task.limits, task.other
+    forwards, total, slack, best = task.forwards, task.total, task.slack, task.best[0]
+    window, step, hoped = min(task.window, slack), 1 if forwards else -1, best
     for n in range(count):
-        base, node = tree.score[place, alive[n]], tree.node[place, alive[n]]
-        length, begun = tree.length[node], tree.begun[node]
-        log_softmax(value, values, where[n], rules, forwards, anchor[n], slack)
+        base, node = tree.score[place, some.beam[n]], tree.node[place, some.beam[n]]
+        length, begun, anchor = tree.length[node], tree.begun[node], some.anchor[n]
+        log_softmax(value, values, some.where[n], rules, forwards, anchor, slack)
         for token in range(value.shape[0]):
             reached = base + value[token]
             if value[token] <= UNFIT / 2 or reached < low:
                 continue
             if reached <= scores[-1] or reached <= least:
                 continue
-            cut = anchor[n] + step * MASSES[token]
+            cut, residues = anchor + step * MASSES[token], with_token(length, begun, token)
             remaining = total - cut if forwards else cut
-            residues = length + 1 - np.int64(begun) - np.int64(MODIFIES[token])
-            asked = limits.shortest <= residues <= limits.longest
-            if asked and abs(remaining) <= window:
-                _finish(task, tree, node, token, reached)
-            opens = abs(remaining) > slack and length + 1 < limits.slots
-            opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
-            if opens and composable(rules, forwards, remaining, window):
-                at = (total - remaining + STRETCH) // STRETCH + 1
-                if guided:
-                    whole = reached + rest(other, cut, remaining, window, limits.margin)
-                    if whole < least_whole:
-                        continue
-                    task.best[0] = max(task.best[0], whole)
-                if held[at] < width or reached > ranked[at, width - 1]:
-                    put(tree, width, at, node, token, cut, reached)
+            whole = promise(
+                rules,
+                limits,
+                other,
+                forwards,
+                slack,
+                window,
+                length,
+                residues,
+                cut,
+                remaining,
+                reached,
+                best,
+            )
+            settle(task, tree, width, window, node, token, residues, cut, remaining, reached, whole)
+            hoped = max(hoped, whole)
+    if best > NOTHING:
+        task.best[0] = hoped
 
 
 @jit
-def _sweep(task: Task, tree: Partials, width: int, margin: np.float32, least: float) -> None:
-    """Search all stretches, one after the other, with so many beams in each.
-
-    The first is that of nothing alone.
-    """
-    scores, total = task.scores, task.ground.facts[task.row, 0]
-    held, score = tree.held, tree.score
-    held[:] = 0
-    score[:, 0] = NOTHING
-    held[0], score[0, 0], tree.used[0] = 1, 0, 1
-    tree.anchor[0, 0] = 0 if task.store.weights.forwards else total
-    tree.node[0, 0] = 0
-    for place in range(stretches(total)):
-        if held[place]:
-            ahead = score[place:, 0].max() - margin
-            low = max(ahead, scores[0] - np.float32(task.limits.behind))
-            _lengthen(tree, width, place, task, low, least)
+def _sweep(
+    task: Task,
+    tree: Partials,
+    store: Store,
+    ground: Ground,
+    row: int,
+    width: int,
+    margin: np.float32,
+    least: float,
+) -> None:
+    """Search all stretches, one after the other, with so many beams in each."""
+    some, value = room_for(max(width, 1)), np.empty(MASSES.shape[0], np.float32)
+    begin(tree, 0 if task.forwards else task.total)
+    for place in range(stretches(task.total)):
+        if tree.held[place]:
+            low = low_at(task, tree, place, margin)
+            count = choose(some, task, tree, place, low, least)
+            rows, past = np.full(count, row), some.past[:count]
+            some.where[:count] = ask(store, ground, rows, some.anchor[:count], past)
+            _lengthen(task, tree, width, place, low, least, some, count, value, store.values)
     look_ahead(tree)
 
 
 @inlined
-def _search(task: Task, tree: Partials, least: float) -> None:
+def _search(
+    task: Task, tree: Partials, store: Store, ground: Ground, row: int, least: float
+) -> None:
     """Search for what exceeds a log-probability.
 
     Where all that might have come to an end was given up, it is searched again, more widely.
@@ -206,9 +134,9 @@ def _search(task: Task, tree: Partials, least: float) -> None:
     width, margin = task.limits.beams, np.float32(task.limits.margin)
     if least > NOTHING:
         width = (width + 1) // 2
-    _sweep(task, tree, width, margin, least)
+    _sweep(task, tree, store, ground, row, width, margin, least)
     if task.scores[0] == NOTHING and least <= NOTHING:
-        _sweep(task, tree, max(width, FALLBACK), -NOTHING, least)
+        _sweep(task, tree, store, ground, row, max(width, FALLBACK), -NOTHING, least)
 
 
 @jit
@@ -258,16 +186,17 @@ def _found(
     few = limits.candidates
     tokens = np.zeros((2 * few, limits.slots), np.int64)
     told, best = np.full((2 * few, 2), NOTHING), np.full(1, NOTHING)
-    about = (ground, row, rules, limits, window)
-    first = Task(tokens[:few], told[:few, 0], one, *about, trees[1], best)
-    second = Task(tokens[few:], told[few:, 1], two, *about, trees[0], best)
+    about = (ground.facts[row, 0], ground.facts[row, 3], rules, limits, window)
+    first = Task(tokens[:few], told[:few, 0], True, *about, trees[1], best)
+    second = Task(tokens[few:], told[few:, 1], False, *about, trees[0], best)
     if limits.guide < UNLIMITED:
-        _sweep(second, trees[1], narrowed(limits.beams), np.float32(limits.margin), least)
+        width, margin = narrowed(limits.beams), np.float32(limits.margin)
+        _sweep(second, trees[1], two, ground, row, width, margin, least)
         best[0], second.scores[:], second.done[:] = second.scores[0], NOTHING, 0
-    _search(first, trees[0], least)
+    _search(first, trees[0], one, ground, row, least)
     if limits.guide < UNLIMITED:
         best[0] = first.scores[0]
-    _search(second, trees[1], least)
+    _search(second, trees[1], two, ground, row, least)
     for n in range(2 * few):
         if n >= few:
             length = _length(tokens[n])
@@ -310,7 +239,7 @@ def _draft(
                 told[at, side] = _along(store, ground, row, rules, tokens[at], 2 * bound - score)
         mean = (told[at, 0] + told[at, 1]) / np.float32(2)
         if mean > bound:
-            best[_room(best, scores, mean)] = tokens[at]
+            best[room(best, scores, mean)] = tokens[at]
     for n in range(1, limits.candidates):
         if scores[n] < scores[0] - limits.behind:
             best[n], scores[n] = 0, NOTHING

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynovo.lookups import Bits, Floats, jit
+from tinynovo.compiling import Bits, Floats, jit
 
 EPS = 1e-6
 """What a norm adds to the mean of squares."""

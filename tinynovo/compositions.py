@@ -9,7 +9,8 @@ from functools import cache
 
 import numpy as np
 
-from tinynovo.lookups import MASSES, MODIFIES, Ints
+from tinynovo.compiling import Ints
+from tinynovo.lookups import MASSES, MODIFIES
 
 CELL = 1_000
 """Micro-dalton of a cell of the grid of masses that residues can add up to."""

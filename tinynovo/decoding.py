@@ -8,6 +8,8 @@ Axes: B spectra, K candidates, S slots, V tokens.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
@@ -15,12 +17,17 @@ from tinynovo import beams
 from tinynovo.beams import FALLBACK, UNLIMITED, narrowed
 from tinynovo.compositions import compositions
 from tinynovo.evidence import PeakTable, compiled
+from tinynovo.launches import launchable
 from tinynovo.partials import NOTHING, stretches
 from tinynovo.permitted import Permitted
 from tinynovo.rules import Rules
-from tinynovo.scorer import EvidenceScorer
+from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.searching import BeamOptions, Candidates, Search, best_of
+from tinynovo.steps import Limits
 from tinynovo.tokens import PAD
+from tinynovo.waves import Wave
+
+S = TypeVar("S", Search, Wave)
 
 
 def answer_scores(
@@ -31,17 +38,24 @@ def answer_scores(
     ``answers`` is int64 [B, K, S]; a missing answer (all padding) gets minus infinity. Returns
     float32 [B, K].
     """
-    used = int((answers != PAD).sum(-1).max().clamp(min=1))
-    flat = answers[..., :used].flatten(0, 1)
-    rows = torch.arange(answers.shape[0], device=answers.device).repeat_interleave(answers.shape[1])
-    total = torch.zeros(flat.shape[0], device=answers.device)
-    mass = table.batch.residue_mass[rows]
-    told = zip(scorer.logits(table, rows, flat), permitted.along(flat, mass), strict=True)
-    for logits, mask in told:
-        logp = torch.log_softmax(logits.masked_fill(~mask, -1e4), -1)
-        total += (logp.gather(-1, flat[..., None]).squeeze(-1) * (flat != PAD)).sum(-1)
-    total = (total / 2).view(answers.shape[:2])
-    return total.masked_fill((answers == PAD).all(-1), -torch.inf)
+    there = (answers != PAD).any(-1)
+    score = torch.full(there.shape, -torch.inf, device=answers.device)
+    asked = (table, there.nonzero()[:, 0], answers[there], permitted)
+    score[there] = sum(_one_way(one, *asked) for one in (scorer.forwards, scorer.backwards)) / 2
+    return score
+
+
+def _one_way(
+    scorer: DirectedScorer, table: PeakTable, row: Tensor, answers: Tensor, permitted: Permitted
+) -> Tensor:
+    """Log-probability [N] of answers [N, S] to spectra [N] in one direction."""
+    answers = answers[:, : int((answers != PAD).sum(-1).max())] if row.numel() else answers
+    mass = table.batch.residue_mass[row]
+    places = scorer.places(table, row, answers)
+    mask = permitted.at(places[1], mass, forwards=scorer.forwards)
+    logits = scorer.logits(table, *places).masked_fill(~mask, -1e4)
+    each = torch.log_softmax(logits, -1).gather(-1, answers[..., None]).squeeze(-1)
+    return (each * (answers != PAD)).sum(-1)
 
 
 def without_repeats(candidates: Candidates) -> Candidates:
@@ -74,16 +88,7 @@ def both_ways(
     guided by a narrow one from the other end, the second by the first.
     """
     least = _any(window) if least is None else least
-    asked = (table, options, permitted, window, least)
-    first, second = Search(scorer.forwards, *asked), Search(scorer.backwards, *asked)
-    guided = options.guide_margin < UNLIMITED
-    if guided:
-        second.narrow()
-        first.follow(second)
-    found = [first.run()]
-    if guided:
-        second.follow(first)
-    found.append(second.run())
+    found = _searched(scorer, table, options, permitted, window, least)
     merged = without_repeats(
         Candidates(
             torch.cat([part.tokens for part in found], 1),
@@ -92,6 +97,58 @@ def both_ways(
     )
     most = int(torch.isfinite(merged.score).sum(-1).max().clamp(min=1))
     return best_of(merged.tokens, merged.score, most)
+
+
+def _searched(
+    scorer: EvidenceScorer,
+    table: PeakTable,
+    options: BeamOptions,
+    permitted: Permitted,
+    window: Tensor,
+    least: Tensor,
+) -> tuple[Candidates, Candidates]:
+    """What the searches from both ends find."""
+    asked = (table, options, permitted, window, least)
+    ways, guided = (scorer.forwards, scorer.backwards), options.guide_margin < UNLIMITED
+    if launchable(window):
+        return _both_run(*(Wave(way, *asked) for way in ways), guided=guided)
+    return _both_run(*(Search(way, *asked) for way in ways), guided=guided)
+
+
+def _both_run(first: S, second: S, *, guided: bool) -> tuple[Candidates, Candidates]:
+    """Run two searches, guided by one another."""
+    if guided:
+        second.follow(first)
+        second.narrow()
+        first.follow(second)
+    one = first.run()
+    if guided:
+        second.follow(first)
+    return one, second.run()
+
+
+def _mean(
+    scorer: EvidenceScorer,
+    table: PeakTable,
+    first: Candidates,
+    second: Candidates,
+    permitted: Permitted,
+) -> Tensor:
+    """Scores of what both searches found [B, 2 K], mean of both directions.
+
+    What both found is not asked again, and counts once; minus infinity for what is not there.
+    """
+    same = (first.tokens[:, :, None] == second.tokens[:, None]).all(-1)
+    same &= first.score.isfinite()[:, :, None] & second.score.isfinite()[:, None]
+    told = second.score[:, None].masked_fill(~same, -torch.inf).amax(-1)
+    score = torch.cat([first.score, second.score.masked_fill(same.any(1), -torch.inf)], 1)
+    other = torch.cat([told, torch.full_like(second.score, -torch.inf)], 1)
+    count, ways = first.score.shape[1], (scorer.backwards, scorer.forwards)
+    for part, found, way in ((slice(count), first, ways[0]), (slice(count, None), second, ways[1])):
+        unknown = score[:, part].isfinite() & other[:, part].isinf()
+        row = unknown.nonzero()[:, 0]
+        other[:, part][unknown] = _one_way(way, table, row, found.tokens[unknown], permitted)
+    return (score + other) / 2
 
 
 def draft(
@@ -110,9 +167,10 @@ def draft(
     least = _any(window) if least is None else least
     if compiled(table.features):
         return _compiled_drafts(scorer, table, options, permitted, window, least)
-    merged = both_ways(scorer, table, options, permitted, window, least)
-    score = answer_scores(scorer, table, merged.tokens, permitted)
-    found = best_of(merged.tokens, score, options.candidates)
+    first, second = _searched(scorer, table, options, permitted, window, least)
+    tokens = torch.cat([first.tokens, second.tokens], 1)
+    score = _mean(scorer, table, first, second, permitted)
+    found = best_of(tokens, score, options.candidates)
     poor = (found.score <= least[:, None]) | (found.score < found.score[:, :1] - options.behind)
     tokens = found.tokens.masked_fill(poor[..., None], PAD)
     return Candidates(tokens, found.score.masked_fill(poor, -torch.inf))
@@ -132,7 +190,7 @@ def _compiled_drafts(
     slots, few = options.max_slots, options.candidates
     lengths = (options.shortest, options.longest, slots)
     nats = (options.margin, options.guide_margin, options.behind)
-    limits = beams.Limits(options.n_beams, few, *nats, *lengths)
+    limits = Limits(options.n_beams, few, *nats, *lengths)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
     width = options.n_beams + max(options.n_beams, FALLBACK) + narrowed(options.n_beams)
     most = stretches(int(table.batch.residue_mass.max())) * width + slots * few

@@ -13,7 +13,7 @@ Axes: B spectra, P peaks, Q queries (each put to one spectrum, its row), V token
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from tinynovo import hits, lookups
+from tinynovo import grids, hits, lookups
 from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
+from tinynovo.launches import launch, launchable, seen
 from tinynovo.lookups import Cells, Ground, Placed
 from tinynovo.masses import AMMONIA, CARBON_MONOXIDE, ISOTOPE_SPACING, PROTON, WATER, udalton
 from tinynovo.tokens import PeakBatch, token_masses
@@ -144,9 +145,14 @@ class PeakTable:
         """The peaks for the lookups."""
         batch, near = self.batch, window(self.options)
         known = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
-        facts, mz = torch.stack(known, -1).numpy(), batch.mz.numpy()
-        starts, close = lookups.index(mz), lookups.near(mz, near)
-        return Placed(mz, batch.intensity.numpy(), facts, starts, close, near)
+        facts, cells = torch.stack(known, -1), lookups.cells_up_to(int(self.top.max()))
+        every = torch.arange(cells, device=batch.mz.device) << lookups.CELL_BITS
+        peaks = batch.mz.contiguous()
+        starts = torch.searchsorted(peaks, every.expand(peaks.shape[0], -1).contiguous())
+        mz, told = seen(peaks), (seen(batch.intensity.contiguous()), seen(facts), seen(starts))
+        nowhere = torch.zeros(1, 1, dtype=torch.bool, device=peaks.device)
+        close = lookups.near(mz, near) if peaks.device.type == "cpu" else seen(nowhere)
+        return Placed(mz, *told, close, near)
 
     @cached_property
     def ground(self) -> Ground:
@@ -262,7 +268,7 @@ def _ranks(batch: PeakBatch) -> tuple[Tensor, Tensor]:
 def _cells(batch: PeakBatch) -> Cells:
     """The same as `_nodes`, of a batch on the CPU."""
     counts, mass = batch.mask.sum(-1).numpy(), batch.residue_mass.numpy()
-    return lookups.nodes(batch.mz.numpy(), batch.intensity.numpy(), counts, mass)
+    return grids.nodes(batch.mz.numpy(), batch.intensity.numpy(), counts, mass)
 
 
 def _nodes(batch: PeakBatch) -> Tensor:
@@ -271,7 +277,7 @@ def _nodes(batch: PeakBatch) -> Tensor:
     rows = batch.mz.shape[0]
     total = torch.zeros(rows, bins, device=batch.mz.device)
     if compiled(batch.mz):
-        lookups.spread(total.numpy(), _cells(batch))
+        grids.spread(total.numpy(), _cells(batch))
         return total
     layer = torch.zeros_like(total)
     for series, charge, _ in MAIN_IONS:
@@ -317,7 +323,7 @@ class Found:
 
 def look_up(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
     """Look for the ions of cuts int64 [Q], micro-dalton, in spectra int64 [Q]."""
-    if compiled(table.batch.mz):
+    if compiled(cut) or launchable(cut):
         return _hits(table, row, cut)
     total = table.batch.residue_mass[row]
     query = torch.stack([ion_mz(cut, total, s, z, udalton(d)) for s, z, d in IONS], -1)
@@ -334,11 +340,14 @@ def look_up(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
 
 
 def _hits(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
-    """The same as `look_up`, of a table on the CPU."""
+    """The same as `look_up`, by compiled functions."""
     shape, like = (row.numel(), len(IONS)), (torch.int64, torch.float32, torch.bool, torch.bool)
-    found = Found(*(torch.empty(shape, dtype=dtype) for dtype in like))
-    index, error, hit, seen = (part.numpy() for part in vars(found).values())
-    hits.at_cuts(index, error, hit, seen, table.placed, row.numpy(), cut.numpy())
+    found = Found(*(torch.empty(shape, dtype=dtype, device=row.device) for dtype in like))
+    mz, _, facts, starts, _, near = table.placed
+    parts, asked = map(seen, vars(found).values()), (seen(row.contiguous()), seen(cut.contiguous()))
+    work = hits.at_cuts if compiled(cut) else partial(launch, row.device, hits.at_cut)
+    arrays: tuple[Any, ...] = (*parts, mz, facts, starts, near, *asked)
+    work(row.numel(), *arrays)
     return found
 
 

@@ -12,7 +12,7 @@ of the middle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ CLASSES = len(_CENTRES)
 SAID = 6 * len(IONS) + 2
 """Features of a cut that `Expected.features` gives."""
 
-_MAIN = len(MAIN_IONS)
+_MAIN, _CHARGES = len(MAIN_IONS), tuple(charge for _, charge, _ in IONS)
 SUMMED = 2 * len(IONS) + _MAIN + 8 + 6
 """Features of an answer that `Expected.summary` gives."""
 
@@ -50,6 +50,12 @@ _MOST = 47
 _HEAVIEST = 1 << 33
 _NEAR = udalton(2.0)
 _UNLIKELY = -6.0
+
+
+@cache
+def _numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, put there once."""
+    return torch.tensor(values, device=device)
 
 
 def manner(table: PeakTable) -> Tensor:
@@ -185,7 +191,7 @@ class Expected:
     def features(self) -> Tensor:
         """What the network is told of each cut: float32 [N, S, SAID]."""
         shares = self.log_shares.exp()
-        centres = torch.tensor(_CENTRES, device=shares.device)
+        centres = _numbers(_CENTRES, shares.device)
         parts = [
             self.intensity,
             self.asked.to(torch.float32),
@@ -208,7 +214,7 @@ def _log_shares(logits: Tensor) -> Tensor:
 
 def _likely(log_shares: Tensor, intensity: Tensor) -> Tensor:
     """Log-probability [...] of what is found, by that of its class [..., C]."""
-    edges = torch.tensor(_EDGES, device=intensity.device)
+    edges = _numbers(_EDGES, intensity.device)
     found = torch.bucketize(intensity, edges, right=False)
     return log_shares.gather(-1, found[..., None]).squeeze(-1)
 
@@ -255,7 +261,7 @@ class Expectation(nn.Module):
         logits = self.cut(both_sides).view(*shape, CLASSES)
         middle = _log_shares(self._middle(both_sides))
         asked = found.seen.view(shape) & real_cuts(table, row, answer)[..., None]
-        charge = torch.tensor([charge for _, charge, _ in IONS], device=answer.device)
+        charge = _numbers(_CHARGES, answer.device)
         possible = (charge <= table.batch.charge[row, None]) | (charge == 1)
         asked = asked & possible[:, None, :]
         hit = found.hit.view(shape) & asked

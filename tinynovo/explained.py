@@ -10,9 +10,8 @@ Axes: N answers, S slots, P peaks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property, partial
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -20,6 +19,7 @@ from torch.nn import functional
 from tinynovo import hits
 from tinynovo.cuts import FAR, MAIN_IONS
 from tinynovo.evidence import Found, PeakTable, compiled, nearest_peak, widths
+from tinynovo.launches import launch, launchable, seen
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
 from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
 
@@ -166,7 +166,7 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
     mass = token_masses(answer.device)[answer]
     left, slots = mass.cumsum(-1) - mass, answer.shape[1]
     shape = (*answer.shape, len(INNER_LENGTHS), INNER_IONS)
-    if compiled(table.batch.mz):
+    if compiled(left) or launchable(left):
         return _between(table, row, left, real, known)
     query, asked = left.new_zeros(shape), torch.zeros(shape, dtype=torch.bool, device=left.device)
     for place, length in enumerate(INNER_LENGTHS):
@@ -193,23 +193,24 @@ def inner_ions(table: PeakTable, row: Tensor, answer: Tensor, known: Tensor) -> 
 
 
 def _between(table: PeakTable, row: Tensor, left: Tensor, real: Tensor, known: Tensor) -> Inner:
-    """The same as `inner_ions`, of a table on the CPU; slots begin at cuts ``left`` [N, S]."""
-    shape = (*left.shape, len(INNER_LENGTHS), INNER_IONS)
+    """The same as `inner_ions`, by compiled functions; slots begin at cuts ``left`` [N, S]."""
+    shape, device = (*left.shape, len(INNER_LENGTHS), INNER_IONS), left.device
     like = (torch.float32, torch.bool, torch.bool)
-    found = Inner(real, *(torch.zeros(shape, dtype=dtype) for dtype in like))
-    hits.between_cuts(
-        found.intensity.numpy(),
-        found.asked.numpy(),
-        found.taken.numpy(),
-        table.placed,
-        row.numpy(),
-        left.numpy(),
-        real.numpy(),
-        known.numpy(),
-        np.array(INNER_LENGTHS),
-        np.array(_LOST),
-    )
+    found = Inner(real, *(torch.zeros(shape, dtype=dtype, device=device) for dtype in like))
+    mz, strength, facts, starts, _, near = table.placed
+    parts = (found.intensity, found.asked, found.taken)
+    given = (row, left, real, known, _numbers(INNER_LENGTHS, device), _numbers(_LOST, device))
+    placed = (mz, strength, facts, starts, near)
+    arrays = (*map(seen, parts), *placed, *(seen(one.contiguous()) for one in given))
+    work = hits.between_cuts if compiled(left) else partial(launch, device, hits.between)
+    work(left.shape[0], *arrays)
     return found
+
+
+@cache
+def _numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, put there once: int64."""
+    return torch.tensor(values, device=device)
 
 
 def explained_shares(

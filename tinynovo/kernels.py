@@ -17,8 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinynovo.compiling import Floats, Ints, inlined, jit
 from tinynovo.cuts import GLOBALS
-from tinynovo.lookups import MASSES, MODIFIES, Floats, Ground, Ints, inlined, jit
+from tinynovo.lookups import MASSES, Ground
+from tinynovo.tellings import fits, tell_place
 from tinynovo.terms import (
     DENSE,
     MAIN,
@@ -31,7 +33,6 @@ from tinynovo.terms import (
     tell_side,
 )
 
-_MODIFICATIONS = np.flatnonzero(MODIFIES)
 _TOKENS = len(MASSES)
 _AROUND = MAIN + GLOBALS + 3
 
@@ -121,10 +122,7 @@ def _contexts(
     for q in range(count):
         b, cut = row[q], anchor[q : q + 1]
         tell_seen(told[q : q + 1], ground, b, cut)
-        told[q, MAIN : MAIN + GLOBALS] = ground.known[b]
-        at = np.float32(anchor[q]) * np.float32(1e-9)
-        whole = max(np.float32(ground.facts[b, 0]) * np.float32(1e-9), np.float32(0.05))
-        told[q, MAIN + GLOBALS :] = at, whole - at, at / whole
+        tell_place(told[q, MAIN:], ground, b, anchor[q])
     np.dot(told, around[SEEN_AT:], hidden)
     for q in range(count):
         add_cuts(hidden[q : q + 1], around, ground, row[q], anchor[q : q + 1])
@@ -135,21 +133,6 @@ def _contexts(
         one, two = past[q, 0], _TOKENS + past[q, 1]
         for h in range(out.shape[1]):
             out[q, h] += bias[h] + passed[one, h] + passed[two, h]
-
-
-@jit
-def _fits(
-    forwards: bool, lightest: int, token: int, anchor: int, remaining: int, slack: int
-) -> bool:
-    """Whether a token fits the precursor and its place, as `DirectedScorer` defines it."""
-    closes = abs(remaining) <= slack
-    if MODIFIES[token]:
-        return anchor == 0 if forwards else closes
-    fits = closes or remaining >= lightest - slack
-    if not forwards:
-        for modification in _MODIFICATIONS:
-            fits = fits or abs(remaining - MASSES[modification]) <= slack
-    return fits
 
 
 @inlined
@@ -172,7 +155,7 @@ def _candidates(
     for token in tokens:
         cut = anchor + step * MASSES[token]
         remaining = total - cut if forwards else cut
-        if _fits(forwards, weights.lightest, token, anchor, remaining, slack):
+        if fits(forwards, weights.lightest, token, anchor, remaining, slack):
             tokens[count], cuts[count] = token, cut
             count += 1
     rows, cuts, told = out[:count], cuts[:count], np.empty((count, DENSE.shape[0]), np.float32)

@@ -1,6 +1,6 @@
 """Look-ups: spectra made ready for the kernels, and peaks found in them.
 
-Compiled for the CPU, by numba. Knows the arithmetic of `tinynovo.evidence`, which defines it: tests
+Compiled, by numba. Knows the arithmetic of `tinynovo.evidence`, which defines it: tests
 hold the two against each other. Does not know candidates, nor weights.
 
 Axes: B spectra, P peaks, V tokens.
@@ -8,49 +8,14 @@ Axes: B spectra, P peaks, V tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS, NODE_BIN
+from tinynovo.compiling import Bits, Flags, Floats, Ints, jit
+from tinynovo.cuts import FAR, HIGH_IONS, IONS, MAIN_IONS
 from tinynovo.masses import PROTON, WATER, residue_table, udalton
-
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Bits = NDArray[np.bool_]
-Flags = NDArray[np.uint16]
-
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def jit(function: F) -> F:
-    """Compile a function, which then lets other threads run.
-
-    What was compiled is kept beside the package or with the user, for the next run; where neither
-    can be written to, nothing is kept.
-    """
-    return _compiled(function, "never")
-
-
-def inlined(function: F) -> F:
-    """As `jit`, but compiled functions that call it have a copy of it compiled as a part of them.
-
-    So nothing is handed over, and there is one function less to be optimized with all below it.
-    """
-    return _compiled(function, "always")
-
-
-def _compiled(function: F, inline: Literal["never", "always"]) -> F:
-    compiling = njit(nogil=True, fastmath=True, error_model="numpy", inline=inline)
-    compiled = compiling(function)
-    with suppress(RuntimeError):
-        compiled.enable_caching()
-    return cast(F, compiled)
-
 
 MASSES = np.array([0, *(row.total for row in residue_table().values())])
 """Of all tokens, micro-dalton, int64 [V]."""
@@ -63,10 +28,10 @@ MODIFIES = np.array([False, *(row.n_terminal for row in residue_table().values()
 
 _PROTON, _WATER = udalton(PROTON), udalton(WATER)
 _MAIN, _HIGH, _ALL = len(MAIN_IONS), len(HIGH_IONS), len(IONS)
-_CHARGES = np.array([charge for _, charge, _ in IONS])
+CHARGES = np.array([charge for _, charge, _ in IONS])
 _LOST = np.array([udalton(lost) for _, _, lost in IONS])
-_FROM_C = np.array([series == "y" for series, _, _ in IONS])
-_CELL_BITS = 21
+FROM_C = np.array([series == "y" for series, _, _ in IONS])
+CELL_BITS = 21
 """A cell of the index of peaks is 2^21 micro-Th wide."""
 
 HIT_BITS = 16
@@ -144,11 +109,9 @@ class Ground(NamedTuple):
     window: tuple[float, int]
 
 
-def index(mz: Ints) -> Ints:
-    """`Ground.starts` of peaks [B, P] padded with `FAR`."""
-    top = mz[mz < FAR].max(initial=0)
-    cells = np.arange((int(top) >> _CELL_BITS) + 2) << _CELL_BITS
-    return np.stack([np.searchsorted(row, cells) for row in mz])
+def cells_up_to(top: int) -> int:
+    """Cells of the index of peaks up to the highest m/z, micro-Th."""
+    return (top >> CELL_BITS) + 2
 
 
 def near(mz: Ints, window: tuple[float, int]) -> Bits:
@@ -181,10 +144,10 @@ def _mark(out: Bits, mz: Ints, window: tuple[float, int]) -> None:
 @jit
 def ion_of(total: int, cut: int, ion: int) -> int:
     """m/z of an ion of a cut, micro-Th, as `tinynovo.evidence.ion_mz` defines it; not below 0."""
-    neutral = (total - cut + _WATER if _FROM_C[ion] else cut) + _LOST[ion]
-    if _CHARGES[ion] == 2:
+    neutral = (total - cut + _WATER if FROM_C[ion] else cut) + _LOST[ion]
+    if CHARGES[ion] == 2:
         neutral >>= 1
-    elif _CHARGES[ion] == 3:
+    elif CHARGES[ion] == 3:
         neutral //= 3
     query: int = max(neutral + _PROTON, 0)
     return query
@@ -211,12 +174,12 @@ def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[fl
         for ion in range(_ALL):
             if not borne(ion, facts[row, 1]):
                 continue
-            flag, charge = np.uint16(1 << ion), _CHARGES[ion]
+            flag, charge = np.uint16(1 << ion), CHARGES[ion]
             for peak in range(counts[row]):
                 reach = _reach(window, mz[row, peak])
                 low = (mz[row, peak] - reach - _PROTON) * charge - _LOST[ion]
                 high = (mz[row, peak] + reach - _PROTON + 1) * charge - _LOST[ion]
-                if _FROM_C[ion]:
+                if FROM_C[ion]:
                     low, high = whole - high, whole - low
                 last = min(high >> CUT_BITS, out.shape[1] - 1)
                 for cell in range(max(low, 0) >> CUT_BITS, last + 1):
@@ -227,7 +190,7 @@ def _mark_cuts(out: Flags, mz: Ints, counts: Ints, facts: Ints, window: tuple[fl
 def nearest(mz: Ints, starts: Ints, row: int, query: int) -> int:
     """Place of the peak nearest to a query, the upper of two that are as near."""
     last = mz.shape[1] - 1
-    above = starts[row, min(query >> _CELL_BITS, starts.shape[1] - 1)]
+    above = starts[row, min(query >> CELL_BITS, starts.shape[1] - 1)]
     while above < last and mz[row, above] < query:
         above += 1
     above = min(above, last)
@@ -290,95 +253,6 @@ def _pair(out: Floats, placed: Placed, counts: Ints, away: Ints, kinds: Ints) ->
                     kind = kinds[place]
                     found = _strength(mz, intensity, starts, row, query, window)
                     out[row, peak, kind] = max(out[row, peak, kind], found)
-
-
-@jit
-def _set_bits(word: np.signedinteger) -> int:
-    """How many bits of a word of 32 are set, all of them added up side by side."""
-    word -= (word >> 1) & 0x55555555
-    word = (word & 0x33333333) + ((word >> 2) & 0x33333333)
-    word = (word + (word >> 4)) & 0x0F0F0F0F
-    count: int = ((word * 0x01010101) >> 24) & 0xFF  # type: ignore[assignment]
-    return count
-
-
-@jit
-def _rank(cells: Cells, row: int, cell: int) -> int:
-    """Where the value of a cell stands, -1 for one that is not marked."""
-    word, bit = np.int64(cells.bits[row, cell >> 5]), cell & 31
-    if not (word >> bit) & 1:
-        return -1
-    place: int = cells.before[row, cell >> 5] + _set_bits(word & ((1 << bit) - 1))
-    return place
-
-
-@jit
-def value_at(cells: Cells, row: int, cell: int) -> np.float32:
-    """The value of a cell, 0 of one that is not marked."""
-    place = _rank(cells, row, cell)
-    return cells.values[row, place] if place >= 0 else np.float32(0)
-
-
-@jit
-def _beside(cut: int) -> tuple[int, int]:
-    """The cell of the grid that a cut lies in, and the one that it is nearest to beside that."""
-    cell = cut // NODE_BIN
-    return cell, cell + (-1 if cut % NODE_BIN * 2 < NODE_BIN else 1)
-
-
-def nodes(mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints) -> Cells:
-    """The evidence of every cut on a grid: of peaks [B, P], the first few [B] of which are real."""
-    rows, last = mz.shape[0], int(residue_mass.max()) // NODE_BIN + 3
-    bits = np.zeros((rows, (last >> 5) + 1), np.uint32)
-    values = np.zeros((rows, 2 * _MAIN * mz.shape[1] + 1), np.float32)
-    cells = Cells(bits, np.zeros(bits.shape, np.int64), values)
-    _fill(cells, mz, intensity, counts, residue_mass, last)
-    return cells
-
-
-@jit
-def _fill(
-    cells: Cells, mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints, last: int
-) -> None:
-    """Mark the cells beside which a peak may make a cut, up to the last, and sum up what does."""
-    bits, before, values = cells.bits, cells.before, cells.values
-    layer, peaks = np.zeros(values.shape[1], np.float32), mz.shape[1]
-    cuts = np.empty((_MAIN, peaks), np.int64)
-    for row in range(mz.shape[0]):
-        for ion in range(_MAIN):
-            for peak in range(counts[row]):
-                neutral = (mz[row, peak] - _PROTON) * _CHARGES[ion]
-                cut = residue_mass[row] + _WATER - neutral if _FROM_C[ion] else neutral
-                inside = 0 < cut // NODE_BIN < last
-                cuts[ion, peak] = cut if inside else -1
-                for cell in _beside(cut):
-                    if inside and cell:
-                        bits[row, cell >> 5] |= np.uint32(1 << (cell & 31))
-        marked = 0
-        for word in range(bits.shape[1]):
-            before[row, word] = marked
-            marked += _set_bits(np.int64(bits[row, word]))
-        for ion in range(_MAIN):
-            share = np.float32(1 if _CHARGES[ion] == 1 else 0.5)
-            for peak in range(counts[row]):
-                for cell in _beside(cuts[ion, peak]):
-                    if cell > 0:
-                        place = _rank(cells, row, cell)
-                        layer[place] = max(layer[place], intensity[row, peak] * share)
-            for peak in range(counts[row]):
-                for cell in _beside(cuts[ion, peak]):
-                    if cell > 0:
-                        place = _rank(cells, row, cell)
-                        values[row, place] += layer[place]
-                        layer[place] = 0
-
-
-@jit
-def spread(out: Floats, cells: Cells) -> None:
-    """Write the values of the first cells to [B, cells]."""
-    for row in range(out.shape[0]):
-        for cell in range(out.shape[1]):
-            out[row, cell] = value_at(cells, row, cell)
 
 
 @jit

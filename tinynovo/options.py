@@ -98,7 +98,10 @@ class SequencingOptions(BaseModel):
     )
     top_match: int = Field(1, ge=1, description="peptides reported a spectrum")
     predict_batch_size: int | None = Field(
-        None, ge=1, description="spectra sequenced together; none: 128 on a CPU, 1024 on a GPU"
+        None,
+        ge=1,
+        description="spectra sequenced together; none: 128 on a CPU, 1024 on a GPU, "
+        "4096 with the extra gpu",
     )
     precursor_mass_tol: str = Field(
         "20 ppm", description="tolerance of the precursor mass, at most 25 ppm or 0.02 Da"
@@ -127,9 +130,13 @@ class SequencingOptions(BaseModel):
     )
     supervision_steps: int | None = Field(None, ge=1, description="steps of the loop; none: frozen")
 
-    def together(self, device: str) -> int:
-        """Spectra sequenced together on a device of this type, which small batches leave idle."""
-        return self.predict_batch_size or (128 if device == "cpu" else 1024)
+    def together(self, device: str, *, threads: bool = False) -> int:
+        """Spectra sequenced together on a device of this type, which small batches leave idle.
+
+        ``threads`` says whether what is compiled runs there by a thread for each spectrum.
+        """
+        idle_below = 4096 if threads else 128 if device == "cpu" else 1024
+        return self.predict_batch_size or idle_below
 
     @field_validator("isotope_error_range")
     @classmethod

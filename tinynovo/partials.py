@@ -1,6 +1,6 @@
 """Partials: answers that are not at their end, by the mass of what they have.
 
-Compiled for the CPU, by numba. Knows which of them compete, and what they tell a search from the
+Compiled, by numba. Knows which of them compete, and what they tell a search from the
 other end. Does not know how they grow.
 
 Axes: N nodes, T stretches, W beams.
@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinynovo.lookups import MASSES, MODIFIES, Bits, Floats, Ints, jit
+from tinynovo.compiling import Bits, Floats, Ints, jit
+from tinynovo.lookups import MASSES, MODIFIES
 
 STRETCH = 57_000_000
 """Micro-dalton of mass within which beams compete: hardly less than the lightest residue weighs."""
@@ -69,6 +70,54 @@ def partials(count: int, width: int) -> Partials:
     used = np.ones(1, np.int64)
     ahead = np.full(count, NOTHING)
     return Partials(parent, token, length, begun, used, held, score, anchor, node, ahead)
+
+
+class Chosen(NamedTuple):
+    """Partial answers of a stretch that are given a token more: up to W.
+
+    Attributes
+    ----------
+    beam, anchor : int64 [W]
+        Which of the stretch, and what they weigh.
+    past : int64 [W, 2]
+        The two tokens passed last, the nearer first.
+    where : int64 [W]
+        Rows of the logits of what may follow.
+    """
+
+    beam: Ints
+    anchor: Ints
+    past: Ints
+    where: Ints
+
+
+@jit
+def room_for(width: int) -> Chosen:
+    """Room for so many chosen ones."""
+    beam, anchor, where = (
+        np.zeros(width, np.int64),
+        np.zeros(width, np.int64),
+        np.zeros(width, np.int64),
+    )
+    return Chosen(beam, anchor, np.zeros((width, 2), np.int64), where)
+
+
+@jit
+def begin(tree: Partials, anchor: int) -> None:
+    """Nothing is there but an answer of no token, in the first stretch, at its anchor."""
+    for place in range(tree.held.shape[0]):
+        tree.held[place], tree.score[place, 0] = 0, NOTHING
+    tree.held[0], tree.score[0, 0], tree.used[0] = 1, 0, 1
+    tree.anchor[0, 0], tree.node[0, 0] = anchor, 0
+
+
+@jit
+def best_from(tree: Partials, place: int) -> np.float32:
+    """The best score in a stretch, or in those further on."""
+    best: np.float32 = tree.score[place, 0]
+    for further in range(place + 1, tree.score.shape[0]):
+        best = max(best, tree.score[further, 0])
+    return best
 
 
 @jit

@@ -1,6 +1,6 @@
 """Rules: what an answer may be built of.
 
-Compiled for the CPU, by numba. Knows which tokens may stand where, how likely the permitted ones
+Compiled, by numba. Knows which tokens may stand where, how likely the permitted ones
 are among themselves, and whether the rest of a peptide can be made up at all. Does not know
 searches, nor what logits rest on.
 
@@ -9,13 +9,15 @@ Axes: V tokens.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
+from tinynovo.compiling import Bits, Floats, Ints, jit
 from tinynovo.compositions import CELL, REACH, ROUNDING
 from tinynovo.kernels import UNFIT
-from tinynovo.lookups import MASSES, Bits, Floats, Ints, jit
+from tinynovo.lookups import MASSES
 
 _NEGLIGIBLE = np.float32(20)
 """Nats behind the likeliest token from which on one does not count."""
@@ -57,9 +59,9 @@ def log_softmax(
     total = np.float32(0)
     for token in range(out.shape[0]):
         if out[token] > most - _NEGLIGIBLE:
-            total += np.exp(out[token] - most)
+            total += math.exp(out[token] - most)
     if most > UNFIT:
-        most += np.log(total)
+        most += math.log(total)
         for token in range(out.shape[0]):
             out[token] -= most
 

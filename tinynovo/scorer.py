@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from tinynovo import kernels, stores
+from tinynovo.compiling import Floats
 from tinynovo.cuts import CUT_FEATURES, GLOBALS, MIDDLE_FEATURES
 from tinynovo.evidence import (
     EvidenceOptions,
@@ -25,12 +26,14 @@ from tinynovo.evidence import (
     cut_support,
 )
 from tinynovo.kernels import UNFIT, Weights
-from tinynovo.lookups import Floats, Ground, Ints
+from tinynovo.launches import launch, launchable, seen
+from tinynovo.lookups import Ground
 from tinynovo.middle import middle_features
+from tinynovo.questions import LIGHTEST, Anchors, all_candidates, anchors_told, candidates_told
+from tinynovo.tellings import PART, bend
 from tinynovo.terms import DENSE
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
-_LIGHTEST = min(mass for mass in token_masses().tolist() if mass > 50 * 1_000_000)
 _SIDE_FEATURES = 10
 _OFFSET = 1 << 35
 """Added to an anchor so that it is positive: answers of the loop may weigh too much."""
@@ -53,27 +56,13 @@ def _side_features(
             table.immonium[row, token],
             (remaining.abs() <= slack).to(torch.float32),
             (remaining < -slack).to(torch.float32),
-            ((remaining > slack) & (remaining < _LIGHTEST - slack)).to(torch.float32),
+            ((remaining > slack) & (remaining < LIGHTEST - slack)).to(torch.float32),
             (left / 0.03).clamp(-3, 3),
             (left / 100).clamp(-3, 3),
             (left / 1000).clamp(-3, 3),
         ],
         -1,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Anchors:
-    """Anchors [Q]: the spectrum of each, its cut, and the two tokens [Q, 2] passed before it."""
-
-    row: Tensor
-    anchor: Tensor
-    past: Tensor
-
-    def arrays(self) -> tuple[Ints, Ints, Ints]:
-        """The same for the kernels."""
-        row, anchor, past = (part.contiguous() for part in vars(self).values())
-        return row.numpy(), anchor.numpy(), past.numpy()
 
 
 def _key(row: Tensor, anchor: Tensor, past: Tensor) -> Tensor:
@@ -200,6 +189,9 @@ class DirectedScorer(nn.Module):
 
         Where the kernels work, what was asked of a table before is remembered.
         """
+        if launchable(row) and not torch.is_grad_enabled():
+            asked, where = _unlike(row, anchor, past)
+            return self.ask(table, asked)[where]
         if not compiled(table.features):
             asked, where = _unlike(row, anchor, past)
             found = self._found(table, asked, *self._fitting(table, asked))
@@ -222,6 +214,28 @@ class DirectedScorer(nn.Module):
         out = found.new_zeros(token.numel(), found.shape[-1]).index_put((query[fits],), found)
         return out.view(*token.shape, -1)
 
+    def ask(self, table: PeakTable, asked: Anchors) -> Tensor:
+        """Logits [Q, V] of anchors, found by a thread for each candidate."""
+        out = torch.full((asked.row.shape[0], VOCABULARY), UNFIT, device=asked.row.device)
+        for some, few in asked.handfuls():
+            query, token = all_candidates(few)
+            told, fit = candidates_told(table, few, query, token, self.forwards)
+            hidden, context = self.first(told), self._context(table, few)
+            arrays = (seen(part.detach()) for part in (hidden, context, self.candidate.weight))
+            parts = -(-hidden.shape[1] // PART) * hidden.shape[0]
+            launch(hidden.device, bend, parts, *arrays)
+            logit = self._network(hidden)[1].masked_fill(~fit, UNFIT)
+            out[some, 1:] = logit.view(-1, VOCABULARY - 1)
+        return out
+
+    def places(
+        self, table: PeakTable, row: Tensor, answer: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows, anchors and tokens passed at every slot of answers [N, S] to spectra [N]."""
+        left, right = anchors(answer, table.batch.residue_mass[row])
+        rows, step = row[:, None].expand_as(answer), -1 if self.forwards else 1
+        return rows, left if self.forwards else right, neighbours(answer, step)
+
     def _cut(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> _Cut:
         """The cuts of candidates [K], and what then remains."""
         mass = token_masses(query.device)[token]
@@ -242,7 +256,7 @@ class DirectedScorer(nn.Module):
         named = self.candidate.weight.detach() + self.first.bias.detach()
         return Weights(
             self.forwards,
-            _LIGHTEST,
+            LIGHTEST,
             *_arrays(self.context[0]),
             *_arrays(self.context[2]),
             self.past.weight.detach().numpy(),
@@ -266,34 +280,47 @@ class DirectedScorer(nn.Module):
     def _found(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> _Found:
         """Embedding and logit of candidates [K]."""
         hidden = nn.functional.gelu(self._first(table, asked, query, token))
+        return _Found(query, token, *self._network(hidden))
+
+    def _network(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings [K, E] and logits [K] of first layers [K, hidden]."""
         hidden = nn.functional.gelu(self.second(hidden))
-        found = self.third(hidden)
-        logit = self.score(nn.functional.gelu(found)).squeeze(-1)
-        return _Found(query, token, found, logit)
+        found: Tensor = self.third(hidden)
+        return found, self.score(nn.functional.gelu(found)).squeeze(-1)
 
     def _first(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
         """The first layer of candidates: [K, hidden]."""
         context = self._context(table, asked)
+        first: Tensor = self.first(self._told(table, asked, query, token))
+        named: Tensor = self.candidate(token)
+        return first + context[query] + named
+
+    def _told(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
+        """What is known of candidates that fit: [K, CANDIDATE_FEATURES]."""
+        if launchable(query):
+            return candidates_told(table, asked, query, token, self.forwards)[0]
         at = self._cut(table, asked, query, token)
         at_cut = cut_features(table, at.row, at.cut)
         side = _side_features(table, at.row, token, at.cut, at.remaining, self.forwards)
         between = (at.row, asked.anchor[query], at.cut, asked.past[query])
-        middle = middle_features(table, *between, self.forwards)
-        first: Tensor = self.first(torch.cat([at_cut, side, middle], -1))
-        named: Tensor = self.candidate(token)
-        return first + context[query] + named
+        return torch.cat([at_cut, side, middle_features(table, *between, self.forwards)], -1)
 
     def _context(self, table: PeakTable, asked: Anchors) -> Tensor:
         """What is known of anchors, for all their candidates: [Q, hidden]."""
+        context: Tensor = self.context(self._told_of_anchors(table, asked))
+        offset = torch.arange(0, 2 * VOCABULARY, VOCABULARY, device=asked.row.device)
+        history: Tensor = self.past(asked.past + offset).sum(-2)
+        return context + history
+
+    def _told_of_anchors(self, table: PeakTable, asked: Anchors) -> Tensor:
+        """What is known of anchors: [Q, ANCHOR_FEATURES]."""
         row, anchor = asked.row, asked.anchor
+        if launchable(row):
+            return anchors_told(table, asked, self.forwards)
         place = anchor.to(torch.float32) * 1e-9
         whole = (table.batch.residue_mass[row].to(torch.float32) * 1e-9).clamp(min=0.05)
         where = torch.stack([place, whole - place, place / whole], -1)
-        at_anchor = cut_features(table, row, anchor)
-        context: Tensor = self.context(torch.cat([at_anchor, table.globals[row], where], -1))
-        offset = torch.tensor([0, VOCABULARY], device=row.device)
-        history: Tensor = self.past(asked.past + offset).sum(-2)
-        return context + history
+        return torch.cat([cut_features(table, row, anchor), table.globals[row], where], -1)
 
     def _fits(self, table: PeakTable, asked: Anchors, query: Tensor, token: Tensor) -> Tensor:
         """Which candidates fit the precursor and their place: bool [K]."""
@@ -301,7 +328,7 @@ class DirectedScorer(nn.Module):
         slack = closing_slack(table.batch.residue_mass[at.row])
         modifications = n_terminal_tokens(query.device)
         closes = at.remaining.abs() <= slack
-        fits = closes | (at.remaining >= _LIGHTEST - slack)
+        fits = closes | (at.remaining >= LIGHTEST - slack)
         if self.forwards:
             first = asked.anchor[query] == 0
         else:
@@ -338,28 +365,19 @@ class EvidenceScorer(nn.Module):
         embedding, logits, embedding, logits
             Forwards, then backwards: [N, S, V, E] and [N, S, V].
         """
-        one, two = self._places(table, row, answer)
+        one, two = (way.places(table, row, answer) for way in (self.forwards, self.backwards))
         return *self.forwards(table, *one), *self.backwards(table, *two)
 
     def own(self, table: PeakTable, row: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         """The embeddings of both of the answer's own tokens: [N, S, E]."""
-        one, two = self._places(table, row, answer)
+        one, two = (way.places(table, row, answer) for way in (self.forwards, self.backwards))
         first = self.forwards.embedding(table, *one, answer)
         return first, self.backwards.embedding(table, *two, answer)
 
     def logits(self, table: PeakTable, row: Tensor, answer: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of both alone: [N, S, V]."""
-        one, two = self._places(table, row, answer)
+        one, two = (way.places(table, row, answer) for way in (self.forwards, self.backwards))
         return self.forwards.logits(table, *one), self.backwards.logits(table, *two)
-
-    @staticmethod
-    def _places(
-        table: PeakTable, row: Tensor, answer: Tensor
-    ) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
-        """Rows, anchors and tokens passed at every slot of answers, forwards and backwards."""
-        left, right = anchors(answer, table.batch.residue_mass[row])
-        rows = row[:, None].expand_as(answer)
-        return (rows, left, neighbours(answer, -1)), (rows, right, neighbours(answer, 1))
 
 
 def anchors(answer: Tensor, residue_mass: Tensor) -> tuple[Tensor, Tensor]:

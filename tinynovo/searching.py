@@ -15,12 +15,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from tinynovo.beams import FALLBACK, LOST, narrowed
+from tinynovo.beams import FALLBACK, narrowed
 from tinynovo.compositions import CELL, REACH, ROUNDING, compositions
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.partials import NOTHING, STRETCH
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer
+from tinynovo.steps import LOST
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 
@@ -338,7 +339,7 @@ class Search:
         if not torch.isfinite(best).any():
             return
         fresh = partial.longer(cell, cut, best)
-        tokens = fresh.tokens if self.scorer.forwards else _reversed(fresh.tokens, fresh.length)
+        tokens = fresh.tokens if self.scorer.forwards else turned(fresh.tokens, fresh.length)
         tokens = tokens.masked_fill(~torch.isfinite(best)[..., None], PAD)
         self.done = best_of(
             torch.cat([self.done.tokens, tokens], 1),
@@ -347,7 +348,7 @@ class Search:
         )
 
 
-def _reversed(tokens: Tensor, length: Tensor) -> Tensor:
+def turned(tokens: Tensor, length: Tensor) -> Tensor:
     """Tokens [..., S], the first so many of them [...] in reverse."""
     place = torch.arange(tokens.shape[-1], device=tokens.device)
     last = length[..., None] - 1

@@ -21,6 +21,7 @@ from tinynovo.annotation import alternatives, ambiguous, support
 from tinynovo.calibration import DATABASE, Answer, Facts, facts, uncalibrated
 from tinynovo.checkpoint import Checkpoint
 from tinynovo.errors import InputError
+from tinynovo.launches import threads_on
 from tinynovo.masses import ISOTOPE_SPACING, MICRO, error_ppm, ion_mz
 from tinynovo.matching import Proposer
 from tinynovo.options import SequencingOptions
@@ -52,7 +53,7 @@ class Sequencer:
         self.frozen = loaded.frozen
         self.weights = loaded.digest
         found = find_device(device)
-        size = {"predict_batch_size": options.together(found.type)}
+        size = {"predict_batch_size": options.together(found.type, threads=threads_on(found))}
         self.options = options.model_copy(update=size)
         self.solver = Solver(loaded, self.options, found)
 
@@ -67,6 +68,12 @@ class Sequencer:
         mz = np.array(sorted(ion.mz for ion in fragments(peptide)))
         precursor = ion_mz(peptide.mass_udalton / MICRO, 2)
         list(self.sequence([Spectrum(mz, np.ones_like(mz), precursor, 2)]))
+
+    @property
+    def advice(self) -> str:
+        """What would make the device faster; empty where nothing is known to."""
+        slow = self.solver.device.type == "cuda" and not threads_on(self.solver.device)
+        return "a GPU is many times as fast with: pip install 'tinynovo[gpu]'" if slow else ""
 
     @property
     def window(self) -> int:

@@ -23,6 +23,7 @@ from tinynovo.decoding import draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import PeakTable
 from tinynovo.exact import exact_answers
+from tinynovo.launches import check
 from tinynovo.masses import WATER, Tolerance, udalton
 from tinynovo.model import Tinynovo
 from tinynovo.options import SequencingOptions
@@ -134,7 +135,7 @@ class Hypothesis:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
+class Judged:
     """Answers [N] to the spectra of a batch, in any order.
 
     `row`, the spectrum of each in the batch, `order`, which ranks the answers of a spectrum,
@@ -149,10 +150,10 @@ class _Judged:
     certainty: Tensor
     residues: Tensor
 
-    def beside(self, other: _Judged) -> _Judged:
+    def beside(self, other: Judged) -> Judged:
         """These and others."""
         columns = zip(vars(self).values(), vars(other).values(), strict=True)
-        return _Judged(*(torch.cat(column) for column in columns))
+        return Judged(*(torch.cat(column) for column in columns))
 
 
 class Solver:
@@ -168,6 +169,7 @@ class Solver:
     def __init__(
         self, loaded: Checkpoint, options: SequencingOptions, device: torch.device
     ) -> None:
+        check(device)
         self.device = device
         self.recursion = loaded.frozen.recursion
         if options.supervision_steps:
@@ -228,14 +230,14 @@ class Solver:
         slots = self.options.max_peptide_len + 2
         least = torch.tensor([h.least for h in hypotheses], device=self.device)
         if not closed:
-            yield from self._told(hypotheses, self._found(table, least, slots))
+            yield from self._told(hypotheses, self.find(table, least, slots))
         if any(h.proposals for h in hypotheses):
             rows, answers = self._proposed(hypotheses, slots)
             asked = self._judge(table, rows, answers, max(1, rows.numel()))
             yield from self._told(hypotheses, asked, proposed=True)
 
     def _told(
-        self, hypotheses: Sequence[Hypothesis], found: _Judged, *, proposed: bool = False
+        self, hypotheses: Sequence[Hypothesis], found: Judged, *, proposed: bool = False
     ) -> Iterator[tuple[int, Answer]]:
         """Answers out of numbers, but for those whose length is not asked for."""
         shortest, longest = self.options.min_peptide_len, self.options.max_peptide_len
@@ -258,8 +260,8 @@ class Solver:
         rows = torch.tensor([row for row, _ in pairs], device=self.device)
         return rows, tokens.to(self.device)
 
-    def _found(self, table: PeakTable, least: Tensor, slots: int) -> _Judged:
-        """What the model finds by itself."""
+    def find(self, table: PeakTable, least: Tensor, slots: int) -> Judged:
+        """What the model finds by itself, of so many slots; ``least`` as for `draft`."""
         options = self.options
         if options.strategy == "empty":
             rows = torch.arange(least.numel(), device=self.device)
@@ -279,7 +281,7 @@ class Solver:
         return judged.beside(others)
 
     @staticmethod
-    def _others(drafts: Candidates, there: Tensor, judged: _Judged, best: Tensor) -> _Judged:
+    def _others(drafts: Candidates, there: Tensor, judged: Judged, best: Tensor) -> Judged:
         """Drafts [B, K] that nobody judges: so far behind the best as the scorer thinks.
 
         ``best`` says which of those judged is the best draft of its spectrum.
@@ -290,7 +292,7 @@ class Solver:
         score = drafts.score[row, rank]
         order, certainty = known[:, row] - (drafts.score[row, 0] - score)
         tokens = drafts.tokens[row, rank]
-        return _Judged(
+        return Judged(
             row, tokens, score, order, certainty, torch.zeros(tokens.shape, device=row.device)
         )
 
@@ -311,16 +313,16 @@ class Solver:
         return draft(self.model.scorer, table, beam, self.permitted, window, least)
 
     @staticmethod
-    def _guessed(drafts: Candidates) -> _Judged:
+    def _guessed(drafts: Candidates) -> Judged:
         """Drafts that no judge has seen: the scorer is as sure of each residue as of the mean."""
         there = drafts.score.isfinite()
         tokens, score = drafts.tokens[there], drafts.score[there]
         length = (tokens != PAD).sum(-1).clamp(min=1)
         certainty = torch.logit((score / length).exp(), 1e-6)
         residues = certainty[:, None].expand(tokens.shape)
-        return _Judged(there.nonzero()[:, 0], tokens, score, score, certainty, residues)
+        return Judged(there.nonzero()[:, 0], tokens, score, score, certainty, residues)
 
-    def _with_refined(self, table: PeakTable, judged: _Judged) -> _Judged:
+    def _with_refined(self, table: PeakTable, judged: Judged) -> Judged:
         """Answers, and beside them what the loop makes of the best of each spectrum."""
         few, chosen = self.options.refined, []
         for row in torch.unique(judged.row).tolist():
@@ -350,7 +352,7 @@ class Solver:
 
     def _judge(
         self, table: PeakTable, rows: Tensor, answers: Tensor, most: int | None = None
-    ) -> _Judged:
+    ) -> Judged:
         """Order answers [N, S] to spectra of some rows by scorer and ranker; how sure it is.
 
         Only so many of the best of each spectrum, as many as are reported if left out, are judged
@@ -379,7 +381,7 @@ class Solver:
                 certainty[chosen[few]] = told.halt
                 residues[chosen[few], : told.residues.shape[1]] = told.residues
         behind = certainty[best] - (order[best] - order)
-        return _Judged(
+        return Judged(
             rows, answers, opinion, order, torch.where(asked, certainty, behind), residues
         )
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinynovo import kernels
+from tinynovo.compiling import Floats, Ints, inlined, jit
 from tinynovo.kernels import Weights
-from tinynovo.lookups import MASSES, Floats, Ground, Ints, inlined, jit
+from tinynovo.lookups import MASSES, Ground
 
 _ANCHOR_BITS = 36
 

@@ -1,6 +1,6 @@
 """Terms: what cuts and candidates add to the first layer of a directed scorer.
 
-Compiled for the CPU, by numba. Knows the features that `tinynovo.evidence`, `tinynovo.middle` and
+Compiled, by numba. Knows the features that `tinynovo.evidence`, `tinynovo.middle` and
 `tinynovo.scorer` define, in their order: tests hold them against each other. Does not know what
 weights mean, nor what becomes of the layer.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tinynovo.compiling import Floats, Ints, inlined, jit
 from tinynovo.cuts import (
     CUT_FEATURES,
     ERRORS,
@@ -25,19 +26,16 @@ from tinynovo.cuts import (
     MIDDLE_FEATURES,
     NODE_BIN,
 )
+from tinynovo.grids import value_at
 from tinynovo.lookups import (
     CUT_BITS,
     HIT_BITS,
     MASSES,
     MODIFIES,
     PLAIN,
-    Floats,
     Ground,
-    Ints,
     ion_of,
-    jit,
     nearest,
-    value_at,
     width_of,
 )
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, udalton
@@ -51,10 +49,13 @@ _PLAIN_CELLS, _PLAIN_REST = PLAIN // NODE_BIN, PLAIN % NODE_BIN
 SEEN_AT = CUT_FEATURES - MAIN
 """Where the features of a cut that are seldom zero begin."""
 
-_BETWEEN = CUT_FEATURES + 10
-_ASKED = _BETWEEN + MIDDLE_FEATURES - 2
+BETWEEN = CUT_FEATURES + 10
+"""Where those of the fragments of the middle do."""
 
-DENSE = np.array([*range(SEEN_AT, _BETWEEN), _ASKED, _ASKED + 1])
+ASKED = BETWEEN + MIDDLE_FEATURES - 2
+"""Where it says which of these may be."""
+
+DENSE = np.array([*range(SEEN_AT, BETWEEN), ASKED, ASKED + 1])
 """Features of a candidate that are seldom zero, as they stand in the first layer: which ions lie in
 the range recorded, what is known of it beside its cut, which fragments of the middle may be."""
 
@@ -69,7 +70,7 @@ def add(out: Floats, weights: Floats, first: int, told: Floats, count: int) -> N
 
 
 @jit
-def _of_ion(ion: int, rich: int) -> tuple[int, int, int]:
+def of_ion(ion: int, rich: int) -> tuple[int, int, int]:
     """Where the features of an ion of a cut begin, how many a peak has, and how many its error."""
     if ion < MAIN:
         return ion * (rich + ERRORS), rich, ERRORS
@@ -79,13 +80,31 @@ def _of_ion(ion: int, rich: int) -> tuple[int, int, int]:
 
 
 @jit
-def _tell_peak(
-    told: Floats, features: Floats, row: int, place: int, count: int, error: np.float32
+def tell_peak(
+    told: Floats,
+    features: Floats,
+    row: int,
+    place: int,
+    count: int,
+    errors: int,
+    error: np.float32,
 ) -> None:
-    """Write so many features of a peak, then its error, the size of that and that there is one."""
+    """Write so many features of a peak, then, where asked, its error, its size and a 1."""
     for feature in range(count):
         told[feature] = features[row, place, feature]
-    told[count], told[count + 1], told[count + 2] = error, abs(error), np.float32(1)
+    if errors:
+        told[count], told[count + 1], told[count + 2] = error, abs(error), np.float32(1)
+
+
+@inlined
+def met(
+    mz: Ints, starts: Ints, row: int, query: int, window: tuple[float, int]
+) -> tuple[int, np.float32]:
+    """The peak within the window of an ion, -1 for none, and by how many windows it is off."""
+    place, width = nearest(mz, starts, row, query), width_of(window, query)
+    distance = mz[row, place] - query
+    error = np.float32(distance) / np.float32(width)
+    return place if abs(distance) <= width else -1, error
 
 
 @jit
@@ -110,12 +129,10 @@ def add_cuts(out: Floats, weights: Floats, ground: Ground, row: int, cuts: Ints)
         while maybe:
             if maybe & 1:
                 query = ion_of(total, cut, ion)
-                place, width = nearest(mz, starts, row, query), width_of(window, query)
-                distance = mz[row, place] - query
-                if abs(distance) <= width:
-                    first, count, errors = _of_ion(ion, rich)
-                    error = np.float32(distance) / np.float32(width)
-                    _tell_peak(told, features, row, place, count, error)
+                place, error = met(mz, starts, row, query, window)
+                if place >= 0:
+                    first, count, errors = of_ion(ion, rich)
+                    tell_peak(told, features, row, place, count, errors, error)
                     add(out[n], weights, first, told, count + errors)
             maybe >>= 1
             ion += 1
@@ -144,7 +161,7 @@ def far_ends(ground: Ground, row: int, anchor: int, past: Ints, forwards: bool) 
 
 
 @jit
-def _ends_inside(total: int, cut: int, slack: int, forwards: bool) -> bool:
+def ends_inside(total: int, cut: int, slack: int, forwards: bool) -> bool:
     """Whether a fragment that ends with a candidate lacks something at that end of the peptide."""
     return total - cut > slack if forwards else not _beside_head(cut, slack)
 
@@ -157,7 +174,7 @@ def tell_middle(
     low, total = ground.mz[row, 0], ground.facts[row, 0]
     top, slack = ground.facts[row, 2], ground.facts[row, 3]
     for n in range(cuts.shape[0]):
-        may = _ends_inside(total, cuts[n], slack, forwards)
+        may = ends_inside(total, cuts[n], slack, forwards)
         one, two = abs(cuts[n] - ends[0]) + _PROTON, abs(cuts[n] - ends[1]) + _PROTON
         told[n, 0] = np.float32(may and ends[0] >= 0 and low <= one <= top)
         told[n, 1] = np.float32(may and ends[1] >= 0 and low <= two <= top)
@@ -186,12 +203,10 @@ def add_middle(
                 query = abs(cuts[n] - end) + _PROTON - ion * _CO
                 if not near[row, min(query >> HIT_BITS, last)]:
                     continue
-                place, width = nearest(mz, starts, row, query), width_of(window, query)
-                distance = mz[row, place] - query
-                if abs(distance) <= width and _ends_inside(total, cuts[n], slack, forwards):
-                    first = _BETWEEN + (2 * fragment + ion) * (FEW + ERRORS)
-                    error = np.float32(distance) / np.float32(width)
-                    _tell_peak(told, features, row, place, FEW, error)
+                place, error = met(mz, starts, row, query, window)
+                if place >= 0 and ends_inside(total, cuts[n], slack, forwards):
+                    first = BETWEEN + (2 * fragment + ion) * (FEW + ERRORS)
+                    tell_peak(told, features, row, place, FEW, ERRORS, error)
                     add(out[n], weights, first, told, FEW + ERRORS)
 
 

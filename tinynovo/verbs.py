@@ -291,6 +291,8 @@ def _sequencer(arguments: Namespace) -> Sequencer:
         sequencer = Sequencer.load(arguments.model, options, device=arguments.device)
         with _waiting("making ready for this machine: once that takes a minute"):
             sequencer.make_ready()
+    if advice := sequencer.advice:
+        print(f"tinynovo: {advice}", file=sys.stderr)
     return sequencer
 
 
