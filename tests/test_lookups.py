@@ -6,7 +6,7 @@ from numba.core.registry import CPUDispatcher
 
 from tinynovo.compiling import jit
 from tinynovo.cuts import FAR
-from tinynovo.lookups import CELL_BITS, cells_up_to, nearest
+from tinynovo.lookups import CELL_BITS, cells_up_to, index, nearest
 
 
 def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(
@@ -26,8 +26,10 @@ def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(
 
 def test_the_nearest_peak_is_found_from_everywhere() -> None:
     mz = np.array([[100, 300, 5_000_000, 2_500_000_000], [70, 80, FAR, FAR]])
-    cells = np.arange(cells_up_to(2_500_000_000)) << CELL_BITS
-    starts = np.stack([np.searchsorted(row, cells) for row in mz])
+    starts = np.empty((2, cells_up_to(2_500_000_000)), np.int64)
+    index(starts, mz)
+    cells = np.arange(starts.shape[1]) << CELL_BITS
+    assert starts.tolist() == [np.searchsorted(row, cells).tolist() for row in mz]
     for row, query, place in [
         (0, 0, 0),
         (0, 199, 0),

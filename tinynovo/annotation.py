@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynovo.compiling import Ints, jit
 from tinynovo.masses import PROTON, residue_table, udalton
 from tinynovo.peptide import Fragment, Peptide, fragment_masses
 
@@ -49,21 +50,48 @@ def _ions(
     mz: NDArray[np.float64], intensity: NDArray[np.floating], peptide: Peptide, charge: int
 ) -> _Ions:
     """What `annotate` tells, peak by peak."""
-    charges = np.arange(1, 4 if charge > 3 else 3 if charge > 1 else 2)
+    most = 3 if charge > 3 else 2 if charge > 1 else 1
     neutral = np.array([fragment_masses(peptide, series) for series in _SERIES])
-    at = neutral / charges[:, None, None] + PROTON
-    width = np.maximum(TOLERANCE_PPM * 1e-6 * at, TOLERANCE_TH)
     order = np.argsort(mz)
-    ascending = mz[order]
-    first, last = ascending.searchsorted(at - width), ascending.searchsorted(at + width, "right")
-    cells = np.nonzero(last > first)
-    first, last = first[cells], last[cells]
-    for ion in np.flatnonzero(last - first > 1).tolist():
-        near = order[first[ion] : last[ion]]
-        first[ion] += intensity[near].argmax()
-    peaks, own = np.unique(order[first], return_index=True)
-    place, series, before = (cell[own] for cell in cells)
-    return _Ions(peaks, place + 1, series, before + 1, at[place, series, before])
+    told = (mz[order], intensity[order].astype(np.float64), neutral, most)
+    peak, of, series, ordinal, own = _claim(*told, TOLERANCE_PPM * 1e-6, TOLERANCE_TH)
+    return _Ions(order[peak], of, series, ordinal, own)
+
+
+@jit
+def _claim(
+    mz: NDArray[np.float64],
+    intensity: NDArray[np.float64],
+    neutral: NDArray[np.float64],
+    most: int,
+    share: float,
+    least: float,
+) -> tuple[Ints, Ints, Ints, Ints, NDArray[np.float64]]:
+    """Which of the peaks [P], ascending, are ions: as `_Ions`, of up to so many charges.
+
+    Each ion, ``neutral`` [2, bonds] in Da, takes the most intense peak within its tolerance, unless
+    an ion before has taken it.
+    """
+    bonds, owner = neutral.shape[1], np.full(mz.shape[0], -1)
+    for ion in range(most * 2 * bonds):
+        kind, bond = ion // bonds, ion % bonds
+        at = neutral[kind % 2, bond] / (kind // 2 + 1) + PROTON
+        width, best = max(share * at, least), -1
+        for peak in range(np.searchsorted(mz, at - width), mz.shape[0]):
+            if mz[peak] > at + width:
+                break
+            if best < 0 or intensity[peak] > intensity[best]:
+                best = peak
+        if best >= 0 and owner[best] < 0:
+            owner[best] = ion
+    peaks = np.flatnonzero(owner >= 0)
+    charge, series, ordinal = np.empty_like(peaks), np.empty_like(peaks), np.empty_like(peaks)
+    own = np.empty(peaks.shape[0], np.float64)
+    for n in range(peaks.shape[0]):
+        kind, bond = owner[peaks[n]] // bonds, owner[peaks[n]] % bonds
+        charge[n], series[n], ordinal[n] = kind // 2 + 1, kind % 2, bond + 1
+        own[n] = neutral[kind % 2, bond] / charge[n] + PROTON
+    return peaks, charge, series, ordinal, own
 
 
 def annotate(

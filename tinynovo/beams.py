@@ -21,11 +21,24 @@ from tinynovo.partials import (
     begin,
     look_ahead,
     partials,
+    put,
+    rest,
     room_for,
     stretches,
 )
-from tinynovo.rules import Rules, log_softmax
-from tinynovo.steps import Limits, Task, choose, low_at, promise, room, settle, with_token
+from tinynovo.rules import Rules, composable, log_softmax
+from tinynovo.steps import (
+    Limits,
+    Task,
+    choose,
+    closes,
+    finish,
+    low_at,
+    opens,
+    room,
+    stretch_of,
+    with_token,
+)
 from tinynovo.stores import Store, ask
 
 FALLBACK = 16
@@ -66,9 +79,10 @@ def _lengthen(
     """
     scores, rules, limits, other = task.scores, task.rules, task.limits, task.other
     forwards, total, slack, best = task.forwards, task.total, task.slack, task.best[0]
-    window, step, hoped = min(task.window, slack), 1 if forwards else -1, best
+    window, step = min(task.window, slack), 1 if forwards else -1
+    held, ranked, beams = tree.held, tree.score, some.beam
     for n in range(count):
-        base, node = tree.score[place, some.beam[n]], tree.node[place, some.beam[n]]
+        base, node = ranked[place, beams[n]], tree.node[place, beams[n]]
         length, begun, anchor = tree.length[node], tree.begun[node], some.anchor[n]
         log_softmax(value, values, some.where[n], rules, forwards, anchor, slack)
         for token in range(value.shape[0]):
@@ -79,24 +93,18 @@ def _lengthen(
                 continue
             cut, residues = anchor + step * MASSES[token], with_token(length, begun, token)
             remaining = total - cut if forwards else cut
-            whole = promise(
-                rules,
-                limits,
-                other,
-                forwards,
-                slack,
-                window,
-                length,
-                residues,
-                cut,
-                remaining,
-                reached,
-                best,
-            )
-            settle(task, tree, width, window, node, token, residues, cut, remaining, reached, whole)
-            hoped = max(hoped, whole)
-    if best > NOTHING:
-        task.best[0] = hoped
+            if closes(limits, residues, remaining, window):
+                finish(task, tree, node, token, reached)
+            may = opens(limits, length, residues, remaining, slack)
+            if may and composable(rules, forwards, remaining, window):
+                if best > NOTHING:
+                    whole = reached + rest(other, cut, remaining, window, limits.margin)
+                    if whole < best - np.float32(limits.guide):
+                        continue
+                    task.best[0] = max(task.best[0], whole)
+                at = stretch_of(total, remaining)
+                if held[at] < width or reached > ranked[at, width - 1]:
+                    put(tree, width, at, node, token, cut, reached)
 
 
 @jit

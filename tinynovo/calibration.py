@@ -7,9 +7,12 @@ Does not know networks, files, or how answers are found.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,10 +42,9 @@ DATABASE = "database"
 FEWEST = 20
 """Right answers, and wrong ones, that a fit needs."""
 
-_FURTHER = 1 << 40
-"""Micro-dalton, more than any peptide weighs."""
+_SMALL = 1 / (1 + math.exp(12.0))
+"""Probabilities are not told from 0 or 1 beyond this."""
 
-_LOGIT_LIMIT = 12.0
 _PENALTY = 0.3
 
 
@@ -85,14 +87,14 @@ class Answer:
         return blocks(peaks.mz / MICRO, peaks.intensity, self.peptide, peaks.precursor_charge)
 
     @cached_property
-    def cuts(self) -> NDArray[np.int64]:
-        """Masses before, between and after the residues: int64 [residues + 1], micro-dalton.
+    def cuts(self) -> list[int]:
+        """Masses before, between and after the residues, one more than these, micro-dalton.
 
         An N-terminal modification counts with the first residue.
         """
         table, tokens = residue_table(), self.peptide.tokens
-        total = np.cumsum([0, *(table[token].total for token in tokens)])
-        return np.delete(total, 1) if len(tokens) > len(self.peptide) else total
+        total = list(accumulate((table[token].total for token in tokens), initial=0))
+        return [0, *total[2:]] if len(tokens) > len(self.peptide) else total
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,18 +118,19 @@ class Facts:
 def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
     """The facts of an answer among all answers to its spectrum, itself included."""
     peptide, peaks = answer.peptide, answer.peaks
-    order = np.array([rival.order for rival in rivals])
-    share = np.exp(order - order.max())
-    share /= share.sum()
+    most = max(rival.order for rival in rivals)
+    weights = [math.exp(rival.order - most) for rival in rivals]
+    total = sum(weights)
+    share = [weight / total for weight in weights]
     own = share[next(row for row, rival in enumerate(rivals) if rival is answer)]
     settled = answer.blocks
     seen = (len(settled) - 1) / max(1, len(peptide) - 1)
-    agreed = _logits(_agreement(answer, rivals, share))
+    agreed = [_logit(part) for part in _agreement(answer, rivals, share)]
     return Facts(
         np.array(
             [
                 answer.certainty,
-                _logits(own),
+                _logit(own),
                 answer.order / len(peptide),
                 answer.opinion,
                 seen,
@@ -135,29 +138,32 @@ def facts(answer: Answer, rivals: Sequence[Answer]) -> Facts:
                 peaks.precursor_charge,
             ]
         ),
-        np.column_stack([answer.residues, agreed, support(settled)]),
+        np.array([answer.residues, agreed, support(settled)], np.float64).T,
         settled,
     )
 
 
-def _agreement(
-    answer: Answer, rivals: Sequence[Answer], share: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _agreement(answer: Answer, rivals: Sequence[Answer], share: Sequence[float]) -> list[float]:
     """Share of the rivals that have a residue between the same two cuts, of each residue."""
-    own, others = answer.cuts, [rival.cuts for rival in rivals]
-    apart = _FURTHER * np.arange(len(others))
-    every = np.concatenate([cuts + begin for cuts, begin in zip(others, apart, strict=True)])
-    low = own + apart[:, None] - SAME_CUT
-    place = every.searchsorted(low)
-    found = every[np.minimum(place, len(every) - 1)] <= low + 2 * SAME_CUT
-    alike = found[:, 1:] & found[:, :-1] & (np.diff(place) == 1)
-    return np.asarray(share @ alike)
+    agreed = [0.0] * (len(answer.cuts) - 1)
+    for rival, part in zip(rivals, share, strict=True):
+        if rival.cuts == answer.cuts:
+            agreed = [own + part for own in agreed]
+            continue
+        before = -2
+        for residue, cut in enumerate(answer.cuts, -1):
+            place = bisect_left(rival.cuts, cut - SAME_CUT)
+            if place == len(rival.cuts) or rival.cuts[place] > cut + SAME_CUT:
+                place = -2
+            elif place == before + 1:
+                agreed[residue] += part
+            before = place
+    return agreed
 
 
-def _logits(probability: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    small = 1 / (1 + np.exp(_LOGIT_LIMIT))
-    inside = np.clip(probability, small, 1 - small)
-    return np.asarray(np.log(inside / (1 - inside)), dtype=np.float64)
+def _logit(probability: float) -> float:
+    inside = min(max(probability, _SMALL), 1 - _SMALL)
+    return math.log(inside / (1 - inside))
 
 
 class Logistic(BaseModel):

@@ -145,14 +145,14 @@ class PeakTable:
         """The peaks for the lookups."""
         batch, near = self.batch, window(self.options)
         known = (batch.residue_mass, batch.charge, self.top, closing_slack(batch.residue_mass))
-        facts, cells = torch.stack(known, -1), lookups.cells_up_to(int(self.top.max()))
-        every = torch.arange(cells, device=batch.mz.device) << lookups.CELL_BITS
-        peaks = batch.mz.contiguous()
-        starts = torch.searchsorted(peaks, every.expand(peaks.shape[0], -1).contiguous())
-        mz, told = seen(peaks), (seen(batch.intensity.contiguous()), seen(facts), seen(starts))
-        nowhere = torch.zeros(1, 1, dtype=torch.bool, device=peaks.device)
-        close = lookups.near(mz, near) if peaks.device.type == "cpu" else seen(nowhere)
-        return Placed(mz, *told, close, near)
+        starts = batch.mz.new_empty(len(batch.mz), lookups.cells_up_to(int(self.top.max())))
+        parts = (batch.mz.contiguous(), batch.intensity.contiguous(), torch.stack(known, -1))
+        mz, intensity, facts = (seen(part) for part in parts)
+        by_threads = partial(launch, starts.device, lookups.index_own, len(starts))
+        here, nowhere = starts.device.type == "cpu", starts.new_zeros(1, 1).bool()
+        (lookups.index if here else by_threads)(seen(starts), mz)
+        close = lookups.near(mz, near) if here else seen(nowhere)
+        return Placed(mz, intensity, facts, seen(starts), close, near)
 
     @cached_property
     def ground(self) -> Ground:

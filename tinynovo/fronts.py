@@ -12,12 +12,33 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from tinynovo.compiling import Floats, Ints, jit
 from tinynovo.kernels import UNFIT
 from tinynovo.lookups import MASSES
-from tinynovo.partials import NOTHING, Chosen, Partials, begin, look_ahead, stretches
-from tinynovo.rules import Rules, log_softmax
-from tinynovo.steps import Limits, Task, choose, low_at, promise, settle, with_token
+from tinynovo.partials import (
+    NOTHING,
+    Chosen,
+    Partials,
+    begin,
+    look_ahead,
+    put,
+    rest,
+    stretches,
+)
+from tinynovo.rules import Rules, composable, log_softmax
+from tinynovo.steps import (
+    Limits,
+    Task,
+    choose,
+    closes,
+    finish,
+    low_at,
+    opens,
+    stretch_of,
+    with_token,
+)
 
 
 class Shared(NamedTuple):
@@ -156,9 +177,11 @@ def start(row: int, front: Front, shared: Shared) -> None:
 
 @jit
 def weigh(k: int, front: Front, shared: Shared, other: Partials, queue: Queue) -> None:
-    """Weigh a partial answer with a token more: its score, and what it promises.
+    """Weigh a partial answer with a token more: its score, and what it promises as a whole.
 
-    The candidates are those of all questions, V of each.
+    That is `NOTHING` where it cannot go on, or promises too little beside the best; where no search
+    from the other end guides this one, it is the score. The candidates are those of all questions,
+    V of each.
     """
     q, token = k // queue.values.shape[1], k % queue.values.shape[1]
     row, node, reached = queue.row[q], queue.node[q], queue.base[q] + queue.values[q, token]
@@ -171,20 +194,15 @@ def weigh(k: int, front: Front, shared: Shared, other: Partials, queue: Queue) -
         remaining, window = total - cut if forwards else cut, min(shared.window[row], slack)
         length = front.tree.length[row, node]
         residues = with_token(length, front.tree.begun[row, node], token)
-        queue.wholes[q, token] = promise(
-            shared.rules,
-            shared.limits,
-            _tree(other, row),
-            forwards,
-            slack,
-            window,
-            length,
-            residues,
-            cut,
-            remaining,
-            reached,
-            front.best[row],
-        )
+        whole = NOTHING
+        may = opens(shared.limits, length, residues, remaining, slack)
+        if may and composable(shared.rules, forwards, remaining, window):
+            whole = reached
+            if front.best[row] > NOTHING:
+                whole += rest(_tree(other, row), cut, remaining, window, shared.limits.margin)
+                if whole < front.best[row] - np.float32(shared.limits.guide):
+                    whole = NOTHING
+        queue.wholes[q, token] = whole
 
 
 @jit
@@ -209,9 +227,12 @@ def _settle_all(front: Front, tree: Partials, task: Task, row: int, queue: Queue
                 cut, whole = anchor + step * MASSES[token], queue.wholes[q, token]
                 remaining = task.total - cut if task.forwards else cut
                 residues = with_token(length, begun, token)
-                settle(
-                    task, tree, width, window, node, token, residues, cut, remaining, reached, whole
-                )
+                if closes(task.limits, residues, remaining, window):
+                    finish(task, tree, node, token, reached)
+                at = stretch_of(task.total, remaining)
+                belongs = whole > NOTHING
+                if belongs and (tree.held[at] < width or reached > tree.score[at, width - 1]):
+                    put(tree, width, at, node, token, cut, reached)
                 best = max(best, whole)
     if task.best[0] > NOTHING:
         task.best[0] = best

@@ -114,6 +114,23 @@ def cells_up_to(top: int) -> int:
     return (top >> CELL_BITS) + 2
 
 
+@jit
+def index_own(row: int, starts: Ints, mz: Ints) -> None:
+    """Write `Ground.starts` of the peaks [B, P] of a spectrum to its row of [B, cells of m/z]."""
+    peak = 0
+    for cell in range(starts.shape[1]):
+        while peak < mz.shape[1] and mz[row, peak] < cell << CELL_BITS:
+            peak += 1
+        starts[row, cell] = peak
+
+
+@jit
+def index(starts: Ints, mz: Ints) -> None:
+    """Do as `index_own` does of all rows."""
+    for row in range(mz.shape[0]):
+        index_own(row, starts, mz)
+
+
 def near(mz: Ints, window: tuple[float, int]) -> Bits:
     """`Ground.near` of peaks [B, P] padded with `FAR`."""
     top = int(mz[mz < FAR].max(initial=0))

@@ -112,11 +112,11 @@ def begin(tree: Partials, anchor: int) -> None:
 
 
 @jit
-def best_from(tree: Partials, place: int) -> np.float32:
-    """The best score in a stretch, or in those further on."""
-    best: np.float32 = tree.score[place, 0]
-    for further in range(place + 1, tree.score.shape[0]):
-        best = max(best, tree.score[further, 0])
+def best_from(score: Floats, place: int) -> np.float32:
+    """The best score [T, W] in a stretch, or in those further on."""
+    best: np.float32 = score[place, 0]
+    for further in range(place + 1, score.shape[0]):
+        best = max(best, score[further, 0])
     return best
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from tinynovo.compiling import Floats, Ints, inlined, jit
 from tinynovo.lookups import MODIFIES
-from tinynovo.partials import NOTHING, STRETCH, Chosen, Partials, best_from, put, rest
-from tinynovo.rules import Rules, composable
+from tinynovo.partials import STRETCH, Chosen, Partials, best_from
+from tinynovo.rules import Rules
 
 LOST = 18_000_000
 """Micro-dalton, more than a terminus may have lost."""
@@ -83,7 +83,7 @@ class Task(NamedTuple):
 
 
 @inlined
-def _finish(task: Task, tree: Partials, parent: int, token: int, score: np.float32) -> None:
+def finish(task: Task, tree: Partials, parent: int, token: int, score: np.float32) -> None:
     """Put a partial answer with a last token among the best, if it is one of them."""
     at = room(task.done, task.scores, score)
     if at >= 0:
@@ -104,7 +104,7 @@ def with_token(length: int, begun: bool, token: int) -> int:
 @inlined
 def low_at(task: Task, tree: Partials, place: int, margin: np.float32) -> np.float32:
     """Score below which a partial answer of a stretch, or one made of it, is dropped."""
-    ahead = best_from(tree, place) - margin
+    ahead = best_from(tree.score, place) - margin
     low: np.float32 = max(ahead, task.scores[0] - np.float32(task.limits.behind))
     return low
 
@@ -114,68 +114,32 @@ def choose(
     some: Chosen, task: Task, tree: Partials, place: int, low: np.float32, least: float
 ) -> int:
     """Choose the partial answers of a stretch that are given a token more; how many they are."""
-    scores, count = task.scores, 0
+    ranked, nodes, anchors, tokens = tree.score, tree.node, tree.anchor, tree.token
+    scores, parents, count = task.scores, tree.parent, 0
+    beams, begins, past = some.beam, some.anchor, some.past
     for beam in range(tree.held[place]):
-        score, node = tree.score[place, beam], tree.node[place, beam]
+        score, node = ranked[place, beam], nodes[place, beam]
         if score >= low and score > scores[-1] and score > least:
-            some.beam[count], some.anchor[count] = beam, tree.anchor[place, beam]
-            some.past[count, 0] = tree.token[node]
-            some.past[count, 1] = tree.token[tree.parent[node]]
+            beams[count], begins[count] = beam, anchors[place, beam]
+            past[count, 0], past[count, 1] = tokens[node], tokens[parents[node]]
             count += 1
     return count
 
 
-@inlined
-def promise(
-    rules: Rules,
-    limits: Limits,
-    other: Partials,
-    forwards: bool,
-    slack: int,
-    window: int,
-    length: int,
-    residues: int,
-    cut: int,
-    remaining: int,
-    reached: np.float32,
-    best: np.float32,
-) -> np.float32:
-    """What a partial answer of so many tokens promises that goes on with one, up to a cut.
-
-    `NOTHING` where it cannot go on, or promises too little beside the best. Where no search from
-    the other end guides this one, it promises what it has.
-    """
-    opens = abs(remaining) > slack and length + 1 < limits.slots
-    opens = opens and (limits.shortest - residues) * STRETCH <= remaining + LOST
-    if not opens or not composable(rules, forwards, remaining, window):
-        whole = NOTHING
-    elif best == NOTHING:
-        whole = reached
-    else:
-        whole = reached + rest(other, cut, remaining, window, limits.margin)
-        whole = whole if whole >= best - np.float32(limits.guide) else NOTHING
-    return whole
+@jit
+def opens(limits: Limits, length: int, residues: int, remaining: int, slack: int) -> bool:
+    """Whether an answer of so many tokens may go on with one more, which leaves so much."""
+    open_end = abs(remaining) > slack and length + 1 < limits.slots
+    return open_end and (limits.shortest - residues) * STRETCH <= remaining + LOST
 
 
-@inlined
-def settle(
-    task: Task,
-    tree: Partials,
-    width: int,
-    window: int,
-    node: int,
-    token: int,
-    residues: int,
-    cut: int,
-    remaining: int,
-    reached: np.float32,
-    whole: np.float32,
-) -> None:
-    """Put an answer with a token more where it belongs: it is done, or goes further."""
-    asked = task.limits.shortest <= residues <= task.limits.longest
-    if asked and abs(remaining) <= window:
-        _finish(task, tree, node, token, reached)
-    if whole > NOTHING:
-        at = (task.total - remaining + STRETCH) // STRETCH + 1
-        if tree.held[at] < width or reached > tree.score[at, width - 1]:
-            put(tree, width, at, node, token, cut, reached)
+@jit
+def closes(limits: Limits, residues: int, remaining: int, window: int) -> bool:
+    """Whether an answer of so many residues that leaves so much is whole."""
+    return limits.shortest <= residues <= limits.longest and abs(remaining) <= window
+
+
+@jit
+def stretch_of(total: int, remaining: int) -> int:
+    """The stretch that a partial answer belongs to which leaves so much."""
+    return (total - remaining + STRETCH) // STRETCH + 1
