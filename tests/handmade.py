@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from tinynovo.checkpoint import Checkpoint, Frozen
-from tinynovo.evidence import EvidenceOptions
+from tinynovo.decoding import directed_scores
+from tinynovo.evidence import EvidenceOptions, PeakTable
 from tinynovo.layers import ModelOptions
 from tinynovo.masses import MICRO, ion_mz
 from tinynovo.model import Tinynovo
 from tinynovo.peptide import Peptide, fragments
 from tinynovo.permitted import Permitted
 from tinynovo.recursion import RecursionOptions
+from tinynovo.scorer import EvidenceScorer
 from tinynovo.spectrum import Peaks, Preprocessing, Spectrum, preprocess
 from tinynovo.tokens import PAD, VOCABULARY, PeakBatch, peak_batch, token_ids
 
@@ -71,3 +74,14 @@ def loaded(seed: int = 0) -> Checkpoint:
         model.answer.bias[PAD] += 1.0
     recursion = RecursionOptions(latent_updates=1, cycles=2, supervision_steps=2)
     return Checkpoint(model, Frozen(model=SHAPE, evidence=EVIDENCE, recursion=recursion))
+
+
+def answer_scores(
+    scorer: EvidenceScorer, table: PeakTable, answers: Tensor, permitted: Permitted
+) -> Tensor:
+    """Log-probability [B, K] of answers [B, K, S], mean of both directions."""
+    row = torch.arange(answers.shape[0]).repeat_interleave(answers.shape[1])
+    asked = (table, row, answers.flatten(0, 1), permitted)
+    both = [directed_scores(way, *asked) for way in (scorer.forwards, scorer.backwards)]
+    score = (sum(both) / 2).view(answers.shape[:2])
+    return score.masked_fill((answers == PAD).all(-1), -torch.inf)

@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from handmade import EVIDENCE, batch_of, network, without
+from handmade import EVIDENCE, answer_scores, batch_of, network, without
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tinynovo.decoding import answer_scores, both_ways, draft, without_repeats
+from tinynovo.decoding import draft, searched
 from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.exact import exact_answers, squeezed
 from tinynovo.modifications import Switch
@@ -243,14 +243,16 @@ def test_beam_answers_of_any_scorer_are_permitted_and_of_the_precursors_mass(
         for one in (scorer.forwards, scorer.backwards):
             found = search(one, table, options, permitted, window)
             check_answers(found, whole, permitted, window)
-        both = both_ways(scorer, table, options, permitted, window)
-        check_answers(both, whole, permitted, window)
+        least = torch.full(whole.shape, -math.inf)
+        both = searched(scorer, table, options, permitted, window, least)
+        for found in both:
+            check_answers(found, whole, permitted, window)
         judged = draft(scorer, table, options, permitted, window)
         check_answers(judged, whole, permitted, window)
     for row in range(len(peptides)):
-        distinct = [tuple(t.tolist()) for t in both.tokens[row] if t.any()]
-        assert len(distinct) == len(set(distinct))
-        assert {tuple(t.tolist()) for t in judged.tokens[row] if t.any()} <= set(distinct)
+        drafts = [tuple(t.tolist()) for t in judged.tokens[row] if t.any()]
+        assert len(drafts) == len(set(drafts))
+        assert set(drafts) <= {tuple(t.tolist()) for found in both for t in found.tokens[row]}
 
 
 @settings(max_examples=24, deadline=None)
@@ -311,8 +313,9 @@ def test_searches_that_guide_one_another_find_the_truth_and_ask_less():
     window = closing_slack(table.batch.residue_mass)
     for guide in asked:
         options = BeamOptions(n_beams=6, candidates=2, max_slots=24, guide_margin=guide)
-        found = both_ways(pair, table, options, EVERYTHING, window)  # type: ignore[arg-type]
-        assert [names(row[0]) for row in found.tokens] == list(TRUTHS)
+        asked_so = (table, options, EVERYTHING, window, torch.full(window.shape, -math.inf))
+        for found in searched(pair, *asked_so):  # type: ignore[arg-type]
+            assert [names(row[0]) for row in found.tokens] == list(TRUTHS)
     assert asked[4.0] < 0.7 * asked[1e9], asked
 
 
@@ -451,20 +454,6 @@ def test_best_of_is_sorting(rows: list[tuple[list[int], int]], count: int):
     assert best.score[0].tolist() == expected
     for tokens, score in zip(best.tokens[0].tolist(), best.score[0].tolist(), strict=True):
         assert (tokens, score) in rows
-
-
-@given(ROWS)
-def test_without_repeats_strikes_later_copies_out(rows: list[tuple[list[int], int]]):
-    left = without_repeats(candidates_of(rows))
-    seen: list[list[int]] = []
-    for (tokens, score), kept, kept_score in zip(
-        rows, left.tokens[0].tolist(), left.score[0].tolist(), strict=True
-    ):
-        if tokens in seen:
-            assert (kept, kept_score) == ([0, 0], float("-inf"))
-        else:
-            assert (kept, kept_score) == (tokens, score)
-        seen.append(tokens)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=8))

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from handmade import EVIDENCE, SHAPE, batch_of, network
+from handmade import EVIDENCE, SHAPE, answer_scores, batch_of, network
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tinynovo.decoding import answer_scores, draft
+from tinynovo.decoding import draft
 from tinynovo.errors import InputError
 from tinynovo.evidence import closing_slack
 from tinynovo.exact import exact_answers

@@ -30,22 +30,7 @@ from tinynovo.waves import Wave
 S = TypeVar("S", Search, Wave)
 
 
-def answer_scores(
-    scorer: EvidenceScorer, table: PeakTable, answers: Tensor, permitted: Permitted
-) -> Tensor:
-    """Log-probability of whole answers among those permitted, mean of both directions.
-
-    ``answers`` is int64 [B, K, S]; a missing answer (all padding) gets minus infinity. Returns
-    float32 [B, K].
-    """
-    there = (answers != PAD).any(-1)
-    score = torch.full(there.shape, -torch.inf, device=answers.device)
-    asked = (table, there.nonzero()[:, 0], answers[there], permitted)
-    score[there] = sum(_one_way(one, *asked) for one in (scorer.forwards, scorer.backwards)) / 2
-    return score
-
-
-def _one_way(
+def directed_scores(
     scorer: DirectedScorer, table: PeakTable, row: Tensor, answers: Tensor, permitted: Permitted
 ) -> Tensor:
     """Log-probability [N] of answers [N, S] to spectra [N] in one direction."""
@@ -58,48 +43,12 @@ def _one_way(
     return (each * (answers != PAD)).sum(-1)
 
 
-def without_repeats(candidates: Candidates) -> Candidates:
-    """The same candidates with later copies of an answer struck out."""
-    same = (candidates.tokens[:, :, None, :] == candidates.tokens[:, None, :, :]).all(-1)
-    earlier = torch.ones(same.shape[1:], dtype=torch.bool, device=same.device).tril(-1)
-    repeated = (same & earlier).any(-1)
-    return Candidates(
-        candidates.tokens.masked_fill(repeated[..., None], PAD),
-        candidates.score.masked_fill(repeated, -torch.inf),
-    )
-
-
 def _any(window: Tensor) -> Tensor:
     """What every answer exceeds: [B]."""
     return torch.full(window.shape, -torch.inf, device=window.device)
 
 
-def both_ways(
-    scorer: EvidenceScorer,
-    table: PeakTable,
-    options: BeamOptions,
-    permitted: Permitted,
-    window: Tensor,
-    least: Tensor | None = None,
-) -> Candidates:
-    """What the beam searches from both ends find, each answer once, with its own direction's score.
-
-    At most ``options.candidates`` from each end; missing ones are all padding. The first search is
-    guided by a narrow one from the other end, the second by the first.
-    """
-    least = _any(window) if least is None else least
-    found = _searched(scorer, table, options, permitted, window, least)
-    merged = without_repeats(
-        Candidates(
-            torch.cat([part.tokens for part in found], 1),
-            torch.cat([part.score for part in found], 1),
-        )
-    )
-    most = int(torch.isfinite(merged.score).sum(-1).max().clamp(min=1))
-    return best_of(merged.tokens, merged.score, most)
-
-
-def _searched(
+def searched(
     scorer: EvidenceScorer,
     table: PeakTable,
     options: BeamOptions,
@@ -107,7 +56,10 @@ def _searched(
     window: Tensor,
     least: Tensor,
 ) -> tuple[Candidates, Candidates]:
-    """What the searches from both ends find."""
+    """What the beam searches from both ends find, with their own direction's scores.
+
+    The first is guided by a narrow one from the other end, the second by the first.
+    """
     asked = (table, options, permitted, window, least)
     ways, guided = (scorer.forwards, scorer.backwards), options.guide_margin < UNLIMITED
     if launchable(window):
@@ -147,7 +99,7 @@ def _mean(
     for part, found, way in ((slice(count), first, ways[0]), (slice(count, None), second, ways[1])):
         unknown = score[:, part].isfinite() & other[:, part].isinf()
         row = unknown.nonzero()[:, 0]
-        other[:, part][unknown] = _one_way(way, table, row, found.tokens[unknown], permitted)
+        other[:, part][unknown] = directed_scores(way, table, row, found.tokens[unknown], permitted)
     return (score + other) / 2
 
 
@@ -167,7 +119,7 @@ def draft(
     least = _any(window) if least is None else least
     if compiled(table.features):
         return _compiled_drafts(scorer, table, options, permitted, window, least)
-    first, second = _searched(scorer, table, options, permitted, window, least)
+    first, second = searched(scorer, table, options, permitted, window, least)
     tokens = torch.cat([first.tokens, second.tokens], 1)
     score = _mean(scorer, table, first, second, permitted)
     found = best_of(tokens, score, options.candidates)
