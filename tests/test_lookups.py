@@ -27,7 +27,7 @@ def test_where_nothing_can_be_kept_functions_are_compiled_all_the_same(
 def test_the_nearest_peak_is_found_from_everywhere() -> None:
     mz = np.array([[100, 300, 5_000_000, 2_500_000_000], [70, 80, FAR, FAR]])
     starts = np.empty((2, cells_up_to(2_500_000_000)), np.int64)
-    index(starts, mz)
+    index(2, (starts, mz))
     cells = np.arange(starts.shape[1]) << CELL_BITS
     assert starts.tolist() == [np.searchsorted(row, cells).tolist() for row in mz]
     for row, query, place in [

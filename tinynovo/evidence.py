@@ -13,7 +13,7 @@ Axes: B spectra, P peaks, Q queries (each put to one spectrum, its row), V token
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -148,10 +148,10 @@ class PeakTable:
         starts = batch.mz.new_empty(len(batch.mz), lookups.cells_up_to(int(self.top.max())))
         parts = (batch.mz.contiguous(), batch.intensity.contiguous(), torch.stack(known, -1))
         mz, intensity, facts = (seen(part) for part in parts)
-        by_threads = partial(launch, starts.device, lookups.index_own, len(starts))
-        here, nowhere = starts.device.type == "cpu", starts.new_zeros(1, 1).bool()
-        (lookups.index if here else by_threads)(seen(starts), mz)
-        close = lookups.near(mz, near) if here else seen(nowhere)
+        arrays, (device, count) = (seen(starts), mz), (starts.device, len(starts))
+        launch(device, lookups.index_own, count, *arrays, loop=lookups.index)
+        nowhere = seen(starts.new_zeros(1, 1).bool())
+        close = lookups.near(mz, near) if device.type == "cpu" else nowhere
         return Placed(mz, intensity, facts, seen(starts), close, near)
 
     @cached_property
@@ -345,9 +345,8 @@ def _hits(table: PeakTable, row: Tensor, cut: Tensor) -> Found:
     found = Found(*(torch.empty(shape, dtype=dtype, device=row.device) for dtype in like))
     mz, _, facts, starts, _, near = table.placed
     parts, asked = map(seen, vars(found).values()), (seen(row.contiguous()), seen(cut.contiguous()))
-    work = hits.at_cuts if compiled(cut) else partial(launch, row.device, hits.at_cut)
     arrays: tuple[Any, ...] = (*parts, mz, facts, starts, near, *asked)
-    work(row.numel(), *arrays)
+    launch(row.device, hits.at_cut, row.numel(), *arrays, loop=hits.at_cuts)
     return found
 
 

@@ -10,7 +10,7 @@ Axes: N answers, S slots, P peaks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property, partial
+from functools import cache, cached_property
 
 import torch
 from torch import Tensor
@@ -202,8 +202,7 @@ def _between(table: PeakTable, row: Tensor, left: Tensor, real: Tensor, known: T
     given = (row, left, real, known, _numbers(INNER_LENGTHS, device), _numbers(_LOST, device))
     placed = (mz, strength, facts, starts, near)
     arrays = (*map(seen, parts), *placed, *(seen(one.contiguous()) for one in given))
-    work = hits.between_cuts if compiled(left) else partial(launch, device, hits.between)
-    work(left.shape[0], *arrays)
+    launch(device, hits.between, left.shape[0], *arrays, loop=hits.between_cuts)
     return found
 
 

@@ -8,6 +8,8 @@ Axes: B spectra, P peaks.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynovo.compiling import Floats, Ints, jit
@@ -59,52 +61,24 @@ def nodes(mz: Ints, intensity: Floats, counts: Ints, residue_mass: Ints) -> Cell
     bits = np.zeros((rows, (last >> 5) + 1), np.uint32)
     values = np.zeros((rows, 2 * _MAIN * mz.shape[1] + 1), np.float32)
     cells = Cells(bits, np.zeros(bits.shape, np.int64), values)
-    layers, cuts = (
-        np.zeros((1, values.shape[1]), np.float32),
-        np.empty((1, _MAIN, mz.shape[1]), np.int64),
-    )
-    _fill(cells, layers, cuts, mz, intensity, counts, residue_mass, last)
+    between = np.zeros(values.shape, np.float32), np.empty((rows, _MAIN, mz.shape[1]), np.int64)
+    _fill(rows, (cells, *between, mz, intensity, counts, residue_mass, last))
     return cells
 
 
 @jit
-def _fill(
-    cells: Cells,
-    layers: Floats,
-    cuts: Ints,
-    mz: Ints,
-    intensity: Floats,
-    counts: Ints,
-    residue_mass: Ints,
-    last: int,
-) -> None:
-    """Do as `fill` does of all rows, one after the other."""
-    for row in range(mz.shape[0]):
-        fill(row, cells, layers[0], cuts[0], mz, intensity, counts, residue_mass, last)
-
-
-@jit
-def fill_own(
-    row: int,
-    cells: Cells,
-    layers: Floats,
-    cuts: Ints,
-    mz: Ints,
-    intensity: Floats,
-    counts: Ints,
-    residue_mass: Ints,
-    last: int,
-) -> None:
-    """Do as `fill` does, with what is for between of a row's own: zeros [B, room], [B, 4, P]."""
-    fill(row, cells, layers[row], cuts[row], mz, intensity, counts, residue_mass, last)
+def _fill(count: int, arrays: tuple[Any, ...]) -> None:
+    """Do as `fill` does of so many rows."""
+    for row in range(count):
+        fill(row, *arrays)
 
 
 @jit
 def fill(
     row: int,
     cells: Cells,
-    layer: Floats,
-    cuts: Ints,
+    layers: Floats,
+    all_cuts: Ints,
     mz: Ints,
     intensity: Floats,
     counts: Ints,
@@ -113,8 +87,10 @@ def fill(
 ) -> None:
     """Mark the cells beside which a peak may make a cut, up to the last, and sum up what does.
 
-    ``layer``, zeros of as many as there are values, and ``cuts``, int64 [4, P], are for between.
+    ``layers``, zeros of as many as there are values, and ``all_cuts``, int64 [B, 4, P], are for
+    between.
     """
+    layer, cuts = layers[row], all_cuts[row]
     bits, before, values = cells.bits, cells.before, cells.values
     for ion in range(_MAIN):
         for peak in range(counts[row]):

@@ -9,6 +9,8 @@ Axes: Q cuts, N answers, S slots, P peaks, L lengths of fragments of the middle.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tinynovo.compiling import Bits, Floats, Ints, jit
@@ -50,22 +52,10 @@ def at_cut(
 
 
 @jit
-def at_cuts(
-    count: int,
-    index: Ints,
-    error: Floats,
-    hit: Bits,
-    seen: Bits,
-    mz: Ints,
-    facts: Ints,
-    starts: Ints,
-    window: tuple[float, int],
-    row: Ints,
-    cut: Ints,
-) -> None:
+def at_cuts(count: int, arrays: tuple[Any, ...]) -> None:
     """Do as `at_cut` does of so many cuts."""
     for q in range(count):
-        at_cut(q, index, error, hit, seen, mz, facts, starts, window, row, cut)
+        at_cut(q, *arrays)
 
 
 @jit
@@ -126,39 +116,7 @@ def between(
 
 
 @jit
-def between_cuts(
-    count: int,
-    intensity: Floats,
-    asked: Bits,
-    taken: Bits,
-    mz: Ints,
-    strength: Floats,
-    facts: Ints,
-    starts: Ints,
-    window: tuple[float, int],
-    row: Ints,
-    left: Ints,
-    real: Bits,
-    known: Bits,
-    lengths: Ints,
-    lost: Ints,
-) -> None:
+def between_cuts(count: int, arrays: tuple[Any, ...]) -> None:
     """Do as `between` does of so many answers."""
     for n in range(count):
-        between(
-            n,
-            intensity,
-            asked,
-            taken,
-            mz,
-            strength,
-            facts,
-            starts,
-            window,
-            row,
-            left,
-            real,
-            known,
-            lengths,
-            lost,
-        )
+        between(n, *arrays)

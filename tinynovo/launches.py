@@ -129,15 +129,22 @@ def _kernel(work: Callable[..., None], count: int, arguments: tuple[Any, ...]) -
     return _KERNELS[key]
 
 
-def launch(device: torch.device, work: Callable[..., None], count: int, *arguments: Any) -> None:
+def launch(
+    device: torch.device,
+    work: Callable[..., None],
+    count: int,
+    *arguments: Any,
+    loop: Callable[[int, tuple[Any, ...]], None] | None = None,
+) -> None:
     """Run ``work(row, *arguments)`` for so many rows, on the current stream of a device.
 
-    Arguments are numbers, arrays of `seen`, and tuples of these.
+    Arguments are numbers, arrays of `seen`, and tuples of these. ``loop`` does so on the CPU; one
+    that is not given is compiled anew in every process.
     """
     if not count:
         return
     if device.type == "cpu":
-        _looping(work)(count, arguments)
+        (loop or _looping(work))(count, arguments)
         return
     handle = torch.cuda.current_stream(device).cuda_stream
     stream = _compiler().external_stream(handle) if handle else 0

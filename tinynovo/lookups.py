@@ -125,10 +125,10 @@ def index_own(row: int, starts: Ints, mz: Ints) -> None:
 
 
 @jit
-def index(starts: Ints, mz: Ints) -> None:
-    """Do as `index_own` does of all rows."""
-    for row in range(mz.shape[0]):
-        index_own(row, starts, mz)
+def index(count: int, arrays: tuple[Ints, Ints]) -> None:
+    """Do as `index_own` does of so many rows."""
+    for row in range(count):
+        index_own(row, *arrays)
 
 
 def near(mz: Ints, window: tuple[float, int]) -> Bits:

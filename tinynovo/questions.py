@@ -16,7 +16,7 @@ from torch import Tensor
 from tinynovo.compiling import Ints
 from tinynovo.cuts import MAIN_IONS, NODE_BIN
 from tinynovo.evidence import PeakTable
-from tinynovo.grids import fill_own
+from tinynovo.grids import fill
 from tinynovo.launches import launch, seen
 from tinynovo.lookups import Cells, Ground
 from tinynovo.masses import residue_table
@@ -67,7 +67,7 @@ def _cells(table: PeakTable) -> Cells:
     cells = Cells(seen(bits), seen(torch.zeros_like(bits)), seen(values))
     known = (batch.mz, batch.intensity, batch.mask.sum(-1), batch.residue_mass)
     arrays = (seen(part.contiguous()) for part in (layer, between, *known))
-    launch(device, fill_own, rows, cells, *arrays, last)
+    launch(device, fill, rows, cells, *arrays, last)
     return cells
 
 
