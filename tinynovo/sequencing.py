@@ -73,7 +73,7 @@ class Sequencer:
     def advice(self) -> str:
         """What would make the device faster; empty where nothing is known to."""
         slow = self.solver.device.type == "cuda" and not threads_on(self.solver.device)
-        return "a GPU is many times as fast with: pip install 'tinynovo[gpu]'" if slow else ""
+        return "a GPU is several times as fast with: pip install 'tinynovo[gpu]'" if slow else ""
 
     @property
     def window(self) -> int:
