@@ -97,12 +97,14 @@ def find_device(name: str) -> torch.device:
     Raises
     ------
     InputError
-        When this machine has no such device.
+        When this machine has no such device, or what is compiled for it cannot be.
     """
     here = [kind for kind, found in _DEVICES.items() if found()]
     if name != "auto" and name not in here:
         raise InputError(f"no {name} device here", remedy="use --device cpu")
-    return torch.device(here[0] if name == "auto" else name)
+    device = torch.device(here[0] if name == "auto" else name)
+    check(device)
+    return device
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +171,6 @@ class Solver:
     def __init__(
         self, loaded: Checkpoint, options: SequencingOptions, device: torch.device
     ) -> None:
-        check(device)
         self.device = device
         self.recursion = loaded.frozen.recursion
         if options.supervision_steps:
