@@ -16,7 +16,7 @@ from tinynovo.explained import INNER_LENGTHS, explained_peaks, inner_ions
 from tinynovo.model import Tinynovo
 from tinynovo.objectives import ExpectationObjective
 from tinynovo.scorer import anchors
-from tinynovo.tokens import PAD
+from tinynovo.tokens import PAD, numbers
 
 PEPTIDES = ("GASPVTK", "SAMPLER")
 B, Y = (IONS.index((series, 1, 0.0)) for series in "by")
@@ -163,3 +163,13 @@ def test_a_loss_is_the_mean_over_the_ions_asked_and_that_over_the_middle():
     by_hand -= np.mean(told.inner_each[told.inner_asked].detach().numpy())
     assert loss.item() == pytest.approx(float(by_hand), rel=1e-5)
     assert (target == PAD).any()
+
+
+def test_what_was_first_asked_for_without_gradients_can_be_learned_with() -> None:
+    values, device = (0.25, 4.0), torch.device("cpu")
+    with torch.inference_mode():
+        assert numbers(values, device).tolist() == list(values)
+    factor = torch.ones(2, requires_grad=True)
+    (factor * numbers(values, device)).sum().backward()
+    assert factor.grad is not None
+    assert factor.grad.tolist() == list(values)

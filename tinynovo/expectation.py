@@ -12,7 +12,7 @@ of the middle.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from tinynovo.evidence import Found, PeakTable
 from tinynovo.explained import INNER_IONS, INNER_LENGTHS, Inner, real_cuts
 from tinynovo.layers import EncoderBlock, ModelOptions, Norm
 from tinynovo.masses import PROTON, WATER, udalton
-from tinynovo.tokens import PAD, VOCABULARY, token_masses
+from tinynovo.tokens import PAD, VOCABULARY, numbers, token_masses
 
 _EDGES = (1e-6, 0.07, 0.11, 0.16, 0.23, 0.33, 0.5)
 """Root intensities, base peak 1, at which a class begins; class 0 has no peak."""
@@ -50,12 +50,6 @@ _MOST = 47
 _HEAVIEST = 1 << 33
 _NEAR = udalton(2.0)
 _UNLIKELY = -6.0
-
-
-@cache
-def _numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Numbers on a device, put there once."""
-    return torch.tensor(values, device=device)
 
 
 def manner(table: PeakTable) -> Tensor:
@@ -191,7 +185,7 @@ class Expected:
     def features(self) -> Tensor:
         """What the network is told of each cut: float32 [N, S, SAID]."""
         shares = self.log_shares.exp()
-        centres = _numbers(_CENTRES, shares.device)
+        centres = numbers(_CENTRES, shares.device)
         parts = [
             self.intensity,
             self.asked.to(torch.float32),
@@ -214,7 +208,7 @@ def _log_shares(logits: Tensor) -> Tensor:
 
 def _likely(log_shares: Tensor, intensity: Tensor) -> Tensor:
     """Log-probability [...] of what is found, by that of its class [..., C]."""
-    edges = _numbers(_EDGES, intensity.device)
+    edges = numbers(_EDGES, intensity.device)
     found = torch.bucketize(intensity, edges, right=False)
     return log_shares.gather(-1, found[..., None]).squeeze(-1)
 
@@ -261,7 +255,7 @@ class Expectation(nn.Module):
         logits = self.cut(both_sides).view(*shape, CLASSES)
         middle = _log_shares(self._middle(both_sides))
         asked = found.seen.view(shape) & real_cuts(table, row, answer)[..., None]
-        charge = _numbers(_CHARGES, answer.device)
+        charge = numbers(_CHARGES, answer.device)
         possible = (charge <= table.batch.charge[row, None]) | (charge == 1)
         asked = asked & possible[:, None, :]
         hit = found.hit.view(shape) & asked

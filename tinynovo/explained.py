@@ -10,7 +10,7 @@ Axes: N answers, S slots, P peaks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ from tinynovo.cuts import FAR, MAIN_IONS
 from tinynovo.evidence import Found, PeakTable, compiled, nearest_peak, widths
 from tinynovo.launches import launch, launchable, seen
 from tinynovo.masses import CARBON_MONOXIDE, PROTON, WATER, udalton
-from tinynovo.tokens import PAD, n_terminal_tokens, token_masses
+from tinynovo.tokens import PAD, n_terminal_tokens, numbers, token_masses
 
 EXPLAINED = 7
 """Numbers that `explained_shares` gives."""
@@ -199,17 +199,11 @@ def _between(table: PeakTable, row: Tensor, left: Tensor, real: Tensor, known: T
     found = Inner(real, *(torch.zeros(shape, dtype=dtype, device=device) for dtype in like))
     mz, strength, facts, starts, _, near = table.placed
     parts = (found.intensity, found.asked, found.taken)
-    given = (row, left, real, known, _numbers(INNER_LENGTHS, device), _numbers(_LOST, device))
+    given = (row, left, real, known, numbers(INNER_LENGTHS, device), numbers(_LOST, device))
     placed = (mz, strength, facts, starts, near)
     arrays = (*map(seen, parts), *placed, *(seen(one.contiguous()) for one in given))
     launch(device, hits.between, left.shape[0], *arrays, loop=hits.between_cuts)
     return found
-
-
-@cache
-def _numbers(values: tuple[int, ...], device: torch.device) -> Tensor:
-    """Numbers on a device, put there once: int64."""
-    return torch.tensor(values, device=device)
 
 
 def explained_shares(

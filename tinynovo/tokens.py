@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ VOCABULARY = len(TOKENS)
 _IDS = {token: index for index, token in enumerate(TOKENS)}
 _TOTALS = [0, *(residue.total for residue in residue_table().values())]
 _N_TERMINAL = [False, *(residue.n_terminal for residue in residue_table().values())]
+
+
+@cache
+def numbers(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Numbers on a device, put there once, and fit to learn with whenever that was."""
+    with torch.inference_mode(False):
+        return torch.tensor(values, device=device)
 
 
 def token_masses(device: torch.device | None = None) -> Tensor:
