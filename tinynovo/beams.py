@@ -71,11 +71,12 @@ def _lengthen(
     count: int,
     value: Floats,
     values: Floats,
+    where: Ints,
 ) -> None:
     """Give so many chosen ones of a stretch one token more.
 
-    Those below the low one are dropped. ``values`` are the logits, and ``value`` [V] is for
-    between.
+    Those below the low one are dropped. The logits are rows ``where`` of ``values``; ``value`` [V]
+    is for between.
     """
     scores, rules, limits, other = task.scores, task.rules, task.limits, task.other
     forwards, total, slack, best = task.forwards, task.total, task.slack, task.best[0]
@@ -84,7 +85,7 @@ def _lengthen(
     for n in range(count):
         base, node = ranked[place, beams[n]], tree.node[place, beams[n]]
         length, begun, anchor = tree.length[node], tree.begun[node], some.anchor[n]
-        log_softmax(value, values, some.where[n], rules, forwards, anchor, slack)
+        log_softmax(value, values, where[n], rules, forwards, anchor, slack)
         for token in range(value.shape[0]):
             reached = base + value[token]
             if value[token] <= UNFIT / 2 or reached < low:
@@ -119,15 +120,15 @@ def _sweep(
     least: float,
 ) -> None:
     """Search all stretches, one after the other, with so many beams in each."""
-    some, value = room_for(max(width, 1)), np.empty(MASSES.shape[0], np.float32)
+    some, value = room_for(width), np.empty(MASSES.shape[0], np.float32)
     begin(tree, 0 if task.forwards else task.total)
     for place in range(stretches(task.total)):
         if tree.held[place]:
             low = low_at(task, tree, place, margin)
             count = choose(some, task, tree, place, low, least)
             rows, past = np.full(count, row), some.past[:count]
-            some.where[:count] = ask(store, ground, rows, some.anchor[:count], past)
-            _lengthen(task, tree, width, place, low, least, some, count, value, store.values)
+            where = ask(store, ground, rows, some.anchor[:count], past)
+            _lengthen(task, tree, width, place, low, least, some, count, value, store.values, where)
     look_ahead(tree)
 
 

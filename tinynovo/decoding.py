@@ -15,15 +15,12 @@ from torch import Tensor
 
 from tinynovo import beams
 from tinynovo.beams import FALLBACK, UNLIMITED, narrowed
-from tinynovo.compositions import compositions
 from tinynovo.evidence import PeakTable, compiled
 from tinynovo.launches import launchable
 from tinynovo.partials import NOTHING, stretches
 from tinynovo.permitted import Permitted
-from tinynovo.rules import Rules
 from tinynovo.scorer import DirectedScorer, EvidenceScorer
 from tinynovo.searching import BeamOptions, Candidates, Search, best_of
-from tinynovo.steps import Limits
 from tinynovo.tokens import PAD
 from tinynovo.waves import Wave
 
@@ -137,18 +134,13 @@ def _compiled_drafts(
     least: Tensor,
 ) -> Candidates:
     """The same, spectrum by spectrum."""
-    masks = (permitted.first.numpy(), permitted.others.numpy(), permitted.heads().numpy())
-    rules = Rules(*masks, compositions())
     slots, few = options.max_slots, options.candidates
-    lengths = (options.shortest, options.longest, slots)
-    nats = (options.margin, options.guide_margin, options.behind)
-    limits = Limits(options.n_beams, few, *nats, *lengths)
     one, two = scorer.forwards.memo(table), scorer.backwards.memo(table)
     width = options.n_beams + max(options.n_beams, FALLBACK) + narrowed(options.n_beams)
     most = stretches(int(table.batch.residue_mass.max())) * width + slots * few
     first, second = (memo.reserve(most * window.numel()) for memo in (one, two))
     least = least.clamp(min=float(NOTHING))
     known = (window.numpy(), least.numpy())
-    found = beams.drafts(first, second, table.ground, rules, limits, *known)
+    found = beams.drafts(first, second, table.ground, permitted.rules(), options.limits, *known)
     tokens, score = (torch.from_numpy(part) for part in found)
     return Candidates(tokens, score.masked_fill(score <= float(NOTHING), -torch.inf))

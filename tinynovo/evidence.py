@@ -148,11 +148,11 @@ class PeakTable:
         starts = batch.mz.new_empty(len(batch.mz), lookups.cells_up_to(int(self.top.max())))
         parts = (batch.mz.contiguous(), batch.intensity.contiguous(), torch.stack(known, -1))
         mz, intensity, facts = (seen(part) for part in parts)
-        arrays, (device, count) = (seen(starts), mz), (starts.device, len(starts))
-        launch(device, lookups.index_own, count, *arrays, loop=lookups.index)
+        device, begins = starts.device, seen(starts)
+        launch(device, lookups.index_own, len(starts), begins, mz, loop=lookups.index)
         nowhere = seen(starts.new_zeros(1, 1).bool())
         close = lookups.near(mz, near) if device.type == "cpu" else nowhere
-        return Placed(mz, intensity, facts, seen(starts), close, near)
+        return Placed(mz, intensity, facts, begins, close, near)
 
     @cached_property
     def ground(self) -> Ground:

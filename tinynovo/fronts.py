@@ -249,7 +249,7 @@ def go_on(row: int, front: Front, shared: Shared, other: Partials, queue: Queue)
     front.many[row] = 0
     if place < stretches(task.total) and tree.held[place]:
         all_of = front.chosen
-        some = Chosen(all_of.beam[row], all_of.anchor[row], all_of.past[row], all_of.where[row])
+        some = Chosen(all_of.beam[row], all_of.anchor[row], all_of.past[row])
         low = low_at(task, tree, place, front.margin[row])
         front.low[row] = low
         front.many[row] = choose(some, task, tree, place, low, shared.least[row])

@@ -81,16 +81,6 @@ def seen(tensor: Tensor) -> Any:
     return _compiler().as_cuda_array(tensor)
 
 
-def in_loop(work: Callable[..., None]) -> Callable[..., None]:
-    """What runs a function over rows one after the other; to be compiled for the CPU."""
-
-    def loop(count, arguments):  # type: ignore[no-untyped-def]
-        for row in range(count):
-            work(row, *arguments)
-
-    return loop
-
-
 def by_threads(work: Callable[..., None], cuda: Any) -> Callable[..., None]:
     """What a thread does of it; to be compiled for a GPU."""
 
@@ -104,8 +94,14 @@ def by_threads(work: Callable[..., None], cuda: Any) -> Callable[..., None]:
 
 @cache
 def _looping(work: Callable[..., None]) -> Callable[..., None]:
-    compiled: Callable[..., None] = njit(nogil=True)(in_loop(work))
-    return compiled
+    """What runs a function over rows one after the other."""
+
+    @njit(nogil=True)
+    def loop(count, arguments):  # type: ignore[no-untyped-def]
+        for row in range(count):
+            work(row, *arguments)
+
+    return loop
 
 
 def _types(arguments: tuple[Any, ...]) -> Hashable:

@@ -81,25 +81,18 @@ class Chosen(NamedTuple):
         Which of the stretch, and what they weigh.
     past : int64 [W, 2]
         The two tokens passed last, the nearer first.
-    where : int64 [W]
-        Rows of the logits of what may follow.
     """
 
     beam: Ints
     anchor: Ints
     past: Ints
-    where: Ints
 
 
 @jit
 def room_for(width: int) -> Chosen:
     """Room for so many chosen ones."""
-    beam, anchor, where = (
-        np.zeros(width, np.int64),
-        np.zeros(width, np.int64),
-        np.zeros(width, np.int64),
-    )
-    return Chosen(beam, anchor, np.zeros((width, 2), np.int64), where)
+    beam, anchor = np.zeros(width, np.int64), np.zeros(width, np.int64)
+    return Chosen(beam, anchor, np.zeros((width, 2), np.int64))
 
 
 @jit

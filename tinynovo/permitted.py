@@ -14,8 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tinynovo.compositions import compositions
 from tinynovo.evidence import closing_slack
+from tinynovo.launches import seen
 from tinynovo.modifications import Switch, switched
+from tinynovo.rules import Rules
 from tinynovo.scorer import anchors
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_ids, token_masses
 
@@ -67,6 +70,11 @@ class Permitted:
         place = n_terminal_tokens(self.first.device)
         place[PAD] = True
         return token_masses(self.first.device)[self.first & place]
+
+    def rules(self) -> Rules:
+        """The same for compiled functions, on the device that it is on."""
+        sums = torch.from_numpy(compositions()).to(self.first.device)
+        return Rules(seen(self.first), seen(self.others), seen(self.heads()), seen(sums))
 
     def at(self, anchor: Tensor, residue_mass: Tensor, *, forwards: bool) -> Tensor:
         """What may be put to an anchor: bool [B, S, V].

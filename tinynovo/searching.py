@@ -21,7 +21,7 @@ from tinynovo.evidence import PeakTable, closing_slack
 from tinynovo.partials import NOTHING, STRETCH
 from tinynovo.permitted import Permitted
 from tinynovo.scorer import DirectedScorer
-from tinynovo.steps import LOST
+from tinynovo.steps import LOST, Limits
 from tinynovo.tokens import PAD, VOCABULARY, n_terminal_tokens, token_masses
 
 
@@ -49,6 +49,13 @@ class BeamOptions(BaseModel):
     shortest: int = Field(1, ge=1, description="residues of the shortest answer")
     longest: int = Field(60, ge=1, description="residues of the longest answer")
     max_slots: int = Field(40, ge=2, description="longest answer, in tokens")
+
+    @property
+    def limits(self) -> Limits:
+        """The same for compiled functions."""
+        nats = (self.margin, self.guide_margin, self.behind)
+        lengths = (self.shortest, self.longest, self.max_slots)
+        return Limits(self.n_beams, self.candidates, *nats, *lengths)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Steps: how the search of one spectrum from one end goes on from partial answers.
 
 Compiled, by numba. Knows what `tinynovo.searching` does of a stretch, put into parts between which
-a scorer is asked: which partial answers are gone on with, what each promises with a token more, and
-where it belongs. Does not know the scorer, nor the order of things.
+a scorer is asked: which partial answers are gone on with, which are whole with a token more, which
+may go on, and where they belong. Does not know the scorer, nor the order of things.
 
 Axes: V tokens, S slots, W beams, K answers.
 """

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from tinynovo.beams import FALLBACK, narrowed
-from tinynovo.compositions import compositions
 from tinynovo.evidence import PeakTable
 from tinynovo.fronts import (
     Front,
@@ -34,10 +33,8 @@ from tinynovo.launches import Replays, launch, seen
 from tinynovo.partials import NOTHING, Chosen, Partials, stretches
 from tinynovo.permitted import Permitted
 from tinynovo.questions import Anchors, ground
-from tinynovo.rules import Rules
 from tinynovo.scorer import DirectedScorer
 from tinynovo.searching import BeamOptions, Candidates, turned
-from tinynovo.steps import Limits
 from tinynovo.tokens import PAD, VOCABULARY
 
 _PARTS = tuple(1 << power for power in range(14, 7, -1))
@@ -53,14 +50,13 @@ def _part(left: int) -> int:
 
 
 class _Questions:
-    """Room for so many questions, and, as parts are taken of them, for the largest part more."""
+    """Room for so many questions."""
 
     def __init__(self, count: int, device: torch.device) -> None:
-        most = count + (0 if count in _PARTS else _PARTS[0])
-        row, anchor, node = torch.zeros(3, most, dtype=torch.int64, device=device)
-        self.asked = Anchors(row, anchor, row.new_zeros(most, 2))
-        self.values, wholes = torch.zeros(2, most, VOCABULARY, device=device)
-        known = (*vars(self.asked).values(), node, torch.zeros(most, device=device))
+        row, anchor, node = torch.zeros(3, count, dtype=torch.int64, device=device)
+        self.asked = Anchors(row, anchor, row.new_zeros(count, 2))
+        self.values, wholes = torch.zeros(2, count, VOCABULARY, device=device)
+        known = (*vars(self.asked).values(), node, torch.zeros(count, device=device))
         self.seen = Queue(*map(seen, (*known, self.values, wholes)))
 
 
@@ -100,9 +96,13 @@ class Wave:
         self.best = self._real().fill_(float(NOTHING))
         self.count, self.first, self.ends = self._whole(), self._whole(), self._whole()
         self.begin, self.parts = torch.zeros_like(self.place), dict[int, _Questions]()
-        self.front, self.queue = self._front(), _Questions(self.rows * self.beams, self.device)
+        most = (
+            self.rows * self.beams + _PARTS[0]
+        )  # the last part may reach beyond the last question
+        self.front, self.queue = self._front(), _Questions(most, self.device)
         self.begin_seen = seen(self.begin)
-        self.shared = self._shared(permitted, window)
+        known = (seen(window), seen(self.least), permitted.rules(), options.limits)
+        self.shared = Shared(ground(table).facts, *known)
         self.guide = self.front.tree
         self.replays = Replays(self.device)
 
@@ -120,7 +120,7 @@ class Wave:
         tree += [self._whole(nodes, dtype=torch.bool), self._whole(1)]
         tree += [self._whole(count), self._real(count, width), self._whole(count, width)]
         tree += [self._whole(count, width), self._real(count)]
-        chosen = (self._whole(width), self._whole(width), self._whole(width, 2), self._whole(width))
+        chosen = (self._whole(width), self._whole(width), self._whole(width, 2))
         return Front(
             self.scorer.forwards,
             seen(self.place),
@@ -135,15 +135,6 @@ class Wave:
             seen(self.count),
             seen(self.first),
         )
-
-    def _shared(self, permitted: Permitted, window: Tensor) -> Shared:
-        options, few, slots = self.options, self.options.candidates, self.options.max_slots
-        sums = torch.from_numpy(compositions()).to(self.device)
-        rules = Rules(*map(seen, (permitted.first, permitted.others, permitted.heads(), sums)))
-        nats = (options.margin, options.guide_margin, options.behind)
-        limits = Limits(options.n_beams, few, *nats, options.shortest, options.longest, slots)
-        facts = ground(self.table).facts
-        return Shared(facts, seen(window), seen(self.least), rules, limits)
 
     def narrow(self) -> Candidates:
         """Search with few beams, to guide another search."""
