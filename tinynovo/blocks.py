@@ -81,12 +81,12 @@ def _norm(out: Floats, rows: Floats, weight: Floats) -> None:
     """Write rows [R, D] over the root of the mean of their squares, times weights."""
     width = rows.shape[1]
     for r in range(rows.shape[0]):
-        row, to, total = rows[r], out[r], np.float32(0)
+        total = np.float32(0)
         for h in range(width):
-            total += row[h] * row[h]
+            total += rows[r, h] * rows[r, h]
         scale = _ONE / np.sqrt(total / np.float32(width) + np.float32(EPS))
         for h in range(width):
-            to[h] = row[h] * scale * weight[h]
+            out[r, h] = rows[r, h] * scale * weight[h]
 
 
 @jit
@@ -94,11 +94,10 @@ def _gate(out: Floats, rows: Floats) -> None:
     """Write x y / (1 + e^-x), x and y being the halves of rows [R, 2 X], to [R, X]."""
     width = out.shape[1]
     for r in range(out.shape[0]):
-        row, to = rows[r], out[r]
         for h in range(width):
-            x = row[h]
+            x = rows[r, h]
             t = max(min(-x * _LOG2_E, _MOST), _LEAST)
-            to[h] = x / (_ONE + _power(t)) * row[width + h]
+            out[r, h] = x / (_ONE + _power(t)) * rows[r, width + h]
 
 
 @jit
@@ -110,20 +109,21 @@ def _weigh(scores: Floats, sums: Floats, real: Bits) -> None:
     slots = scores.shape[0]
     for j in range(slots):
         if not real[j]:
-            scores[:, j] = _NONE
+            for i in range(slots):
+                scores[i, j] = _NONE
     for i in range(slots):
-        row, most = scores[i], _NONE
+        most = _NONE
         for j in range(slots):
-            most = max(most, row[j])
+            most = max(most, scores[i, j])
         for j in range(slots):
-            row[j] = max(row[j] - most, _LEAST)
+            scores[i, j] = max(scores[i, j] - most, _LEAST)
     flat = scores.reshape(-1)
     for place in range(flat.shape[0]):
         flat[place] = _power(flat[place])
     for i in range(slots):
-        row, total = scores[i], np.float32(0)
+        total = np.float32(0)
         for j in range(slots):
-            total += row[j]
+            total += scores[i, j]
         sums[i] = total
 
 
@@ -141,27 +141,25 @@ def _attend(out: Floats, query: Floats, memory: Floats, heads: int, real: Bits) 
         own, first = n * slots, 0
         for _ in range(heads):
             for slot in range(slots):
-                one, two = query[own + slot], memory[own + slot]
-                q, k, v = asked[slot], keys[slot], values[slot]
                 for h in range(part):
-                    q[h], k[h] = one[first + h] * scale, two[first + h]
-                    v[h] = two[width + first + h]
+                    asked[slot, h] = query[own + slot, first + h] * scale
+                    keys[slot, h] = memory[own + slot, first + h]
+                    values[slot, h] = memory[own + slot, width + first + h]
             np.dot(asked, keys.T, scores)
             _weigh(scores, sums, real[n])
             np.dot(scores, values, found)
             for slot in range(slots):
-                to, row, share = out[own + slot], found[slot], _ONE / sums[slot]
+                share = _ONE / sums[slot]
                 for h in range(part):
-                    to[first + h] = row[h] * share
+                    out[own + slot, first + h] = found[slot, h] * share
             first += part
 
 
 @jit
 def _add(rows: Floats, more: Floats) -> None:
     for r in range(rows.shape[0]):
-        row, own = rows[r], more[r]
-        for h in range(row.shape[0]):
-            row[h] += own[h]
+        for h in range(rows.shape[1]):
+            rows[r, h] += more[r, h]
 
 
 @jit

@@ -43,8 +43,8 @@ _C9, _C10 = np.float32(-0.0022578456), np.float32(0.000803874398)
 _HALF, _ONE, _END = np.float32(0.5), np.float32(1), np.float32(4.5)
 _SCALE = np.float32(2 / 4.5**2)
 
-_FEW = 8
-"""Anchors whose contexts are made together: few enough that the matrices stay on one thread."""
+_FEW = 4
+"""Anchors that are asked about together, at most: few enough that all stays in the cache."""
 
 UNFIT = -1e4
 """Logit of what does not fit."""
@@ -102,102 +102,137 @@ def gelu(rows: Floats, bias: Floats) -> None:
     """
     width = rows.shape[1]
     for n in range(rows.shape[0]):
-        row = rows[n]
         for h in range(width):
-            x = row[h] + bias[h]
+            x = rows[n, h] + bias[h]
             u = min(max(x, -_END), _END)
             t = u * u * _SCALE - _ONE
             p = (((((_C10 * t + _C9) * t + _C8) * t + _C7) * t + _C6) * t + _C5) * t + _C4
             p = (((p * t + _C3) * t + _C2) * t + _C1) * t + _C0
-            row[h] = x * (_HALF + u * p)
+            rows[n, h] = x * (_HALF + u * p)
 
 
 @inlined
 def _contexts(
-    out: Floats, weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints
+    out: Floats, weights: Weights, ground: Ground, row: int, anchor: Ints, past: Ints
 ) -> None:
     """Write what is known of anchors [Q], for all their candidates, to [Q, H]."""
-    count, around = row.shape[0], weights.around
-    hidden, told = np.empty_like(out), np.empty((count, _AROUND), np.float32)
-    for q in range(count):
-        b, cut = row[q], anchor[q : q + 1]
-        tell_seen(told[q : q + 1], ground, b, cut)
-        tell_place(told[q, MAIN:], ground, b, anchor[q])
-    np.dot(told, around[SEEN_AT:], hidden)
-    for q in range(count):
-        add_cuts(hidden[q : q + 1], around, ground, row[q], anchor[q : q + 1])
+    hidden, told = np.empty_like(out), np.empty((anchor.shape[0], _AROUND), np.float32)
+    tell_seen(told, ground, row, anchor)
+    tell_place(told[:, MAIN:], ground, row, anchor)
+    np.dot(told, weights.around[SEEN_AT:], hidden)
+    add_cuts(hidden, weights.around, ground, row, anchor)
     gelu(hidden, weights.around_bias)
     np.dot(hidden, weights.beyond, out)
     bias, passed = weights.beyond_bias, weights.past
-    for q in range(count):
+    for q in range(out.shape[0]):
         one, two = past[q, 0], _TOKENS + past[q, 1]
         for h in range(out.shape[1]):
             out[q, h] += bias[h] + passed[one, h] + passed[two, h]
 
 
 @inlined
-def _candidates(
-    out: Floats,
+def _fitting(
+    of: Ints,
     tokens: Ints,
+    cuts: Ints,
+    ends: Ints,
     weights: Weights,
     ground: Ground,
-    context: Floats,
     row: int,
-    anchor: int,
+    anchor: Ints,
     past: Ints,
+    wanted: Ints,
 ) -> int:
-    """Write the first layer of those of some tokens that fit an anchor to [N, H]; how many do.
+    """Write which candidates of anchors [Q] fit: their anchors, tokens, cuts; how many they are.
 
-    They are moved to the front of ``tokens``.
+    ``wanted`` [Q] are the tokens that are asked about, 0 for all; ``ends`` [N, 2] are those of
+    `far_ends`.
     """
-    total, slack, forwards = ground.facts[row, 0], ground.facts[row, 3], weights.forwards
-    cuts, count, step = np.empty_like(tokens), 0, 1 if forwards else -1
-    for token in tokens:
-        cut = anchor + step * MASSES[token]
-        remaining = total - cut if forwards else cut
-        if fits(forwards, weights.lightest, token, anchor, remaining, slack):
-            tokens[count], cuts[count] = token, cut
-            count += 1
-    rows, cuts, told = out[:count], cuts[:count], np.empty((count, DENSE.shape[0]), np.float32)
-    ends = far_ends(ground, row, anchor, past, forwards)
-    tell_seen(told, ground, row, cuts)
-    tell_side(told[:, MAIN:], ground, row, cuts, tokens, weights.lightest, forwards)
-    tell_middle(told[:, DENSE.shape[0] - 2 :], ground, row, cuts, ends, forwards)
-    np.dot(told, weights.beside, rows)
-    named = weights.named
-    for n in range(count):
-        first, own = rows[n], named[tokens[n]]
-        for h in range(context.shape[0]):
-            first[h] += context[h] + own[h]
-    add_cuts(rows, weights.first, ground, row, cuts)
-    add_middle(rows, weights.first, ground, row, cuts, ends, forwards)
+    total, slack, count = ground.facts[row, 0], ground.facts[row, 3], 0
+    forwards, lightest, masses = weights.forwards, weights.lightest, MASSES
+    step = 1 if forwards else -1
+    for q in range(anchor.shape[0]):
+        one, two = far_ends(ground, row, anchor[q], past[q, 0], past[q, 1], forwards)
+        only = wanted[q]
+        for token in range(only or 1, only + 1 if only else _TOKENS):
+            cut = anchor[q] + step * masses[token]
+            remaining = total - cut if forwards else cut
+            if fits(forwards, lightest, token, anchor[q], remaining, slack):
+                of[count], tokens[count], cuts[count] = q, token, cut
+                ends[count, 0], ends[count, 1] = one, two
+                count += 1
     return count
 
 
 @inlined
-def _embeddings(found: Floats, half: Floats, hidden: Floats, weights: Weights) -> None:
-    """Write the embeddings [N, E] of first layers [N, H]; ``half`` [N, H / 2] is for between."""
-    gelu(hidden, np.zeros(hidden.shape[1], np.float32))
-    np.dot(hidden, weights.second, half)
-    gelu(half, weights.second_bias)
-    np.dot(half, weights.third, found)
-    bias = weights.third_bias
-    for n in range(found.shape[0]):
-        row = found[n]
-        for place in range(bias.shape[0]):
-            row[place] += bias[place]
+def _first(
+    out: Floats,
+    of: Ints,
+    tokens: Ints,
+    cuts: Ints,
+    ends: Ints,
+    weights: Weights,
+    ground: Ground,
+    row: int,
+    context: Floats,
+) -> None:
+    """Write the first layer of candidates [N], given the contexts of their anchors, to [N, H]."""
+    forwards, named = weights.forwards, weights.named
+    told = np.empty((out.shape[0], DENSE.shape[0]), np.float32)
+    tell_seen(told, ground, row, cuts)
+    tell_side(told[:, MAIN:], ground, row, cuts, tokens, weights.lightest, forwards)
+    tell_middle(told[:, DENSE.shape[0] - 2 :], ground, row, cuts, ends, forwards)
+    np.dot(told, weights.beside, out)
+    for n in range(out.shape[0]):
+        q, token = of[n], tokens[n]
+        for h in range(out.shape[1]):
+            out[n, h] += context[q, h] + named[token, h]
+    add_cuts(out, weights.first, ground, row, cuts)
+    add_middle(out, weights.first, ground, row, cuts, ends, forwards)
 
 
 @inlined
-def _scores(out: Floats, found: Floats, tokens: Ints, weights: Weights) -> None:
-    """Write the logits of tokens [N], given their embeddings [N, E], to [V]."""
-    gelu(found, np.zeros(found.shape[1], np.float32))
-    score, bias = weights.score.reshape(-1), weights.score_bias[0]
-    for n in range(found.shape[0]):
-        total, row = bias, found[n]
-        for place in range(score.shape[0]):
-            total += row[place] * score[place]
-        out[tokens[n]] = total
+def _embedded(
+    found: Floats,
+    of: Ints,
+    tokens: Ints,
+    weights: Weights,
+    ground: Ground,
+    row: int,
+    anchor: Ints,
+    past: Ints,
+    wanted: Ints,
+) -> int:
+    """Write the embeddings of the candidates of anchors [Q] that fit to [N, E]; how many they are.
+
+    Also the anchor and the token of each, to [N]. The others are as for `_fitting`.
+    """
+    width, less = weights.second.shape
+    room, count = of.shape[0], anchor.shape[0]
+    cuts, ends = np.empty(room, np.int64), np.empty((room, 2), np.int64)
+    fit = _fitting(of, tokens, cuts, ends, weights, ground, row, anchor, past, wanted)
+    context = np.empty((count, width), np.float32)
+    _contexts(context, weights, ground, row, anchor, past)
+    hidden, half = np.empty((fit, width), np.float32), np.empty((fit, less), np.float32)
+    _first(hidden, of[:fit], tokens[:fit], cuts[:fit], ends[:fit], weights, ground, row, context)
+    gelu(hidden, np.zeros(width, np.float32))
+    np.dot(hidden, weights.second, half)
+    gelu(half, weights.second_bias)
+    np.dot(half, weights.third, found[:fit])
+    bias = weights.third_bias
+    for n in range(fit):
+        for place in range(bias.shape[0]):
+            found[n, place] += bias[place]
+    return fit
+
+
+@inlined
+def _together(row: Ints, begin: int, most: int) -> int:
+    """Where a handful of anchors of one spectrum ends that begins here."""
+    end, last = begin + 1, min(begin + most, row.shape[0])
+    while end < last and row[end] == row[begin]:
+        end += 1
+    return end
 
 
 @jit
@@ -208,27 +243,25 @@ def logits(
 
     Their embeddings are written to ``embeddings``, zeros of [Q, V, E], unless Q is 0 there.
     """
-    count, (width, less) = row.shape[0], weights.second.shape
+    count, room = row.shape[0], min(row.shape[0], _FEW) * (_TOKENS - 1)
     out = np.full((count, _TOKENS), np.float32(UNFIT))
-    context, tokens = np.empty((_FEW, width), np.float32), np.empty(_TOKENS, np.int64)
-    hidden, half = np.empty((_TOKENS, width), np.float32), np.empty((_TOKENS, less), np.float32)
-    found = np.empty((_TOKENS, weights.third.shape[1]), np.float32)
-    for begin in range(0, count, _FEW):
-        end = min(begin + _FEW, count)
-        few = slice(begin, end)
-        _contexts(context[: end - begin], weights, ground, row[few], anchor[few], past[few])
-        for q in range(begin, end):
-            for token in range(_TOKENS):
-                tokens[token] = token
-            known, past_of = context[q - begin], past[q]
-            fit = _candidates(
-                hidden, tokens[1:], weights, ground, known, row[q], anchor[q], past_of
-            )
-            _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
-            if embeddings.shape[0]:
-                for n in range(fit):
-                    embeddings[q, tokens[1 + n]] = found[n]
-            _scores(out[q], found[:fit], tokens[1:], weights)
+    of, tokens = np.empty(room, np.int64), np.empty(room, np.int64)
+    found = np.empty((room, weights.third.shape[1]), np.float32)
+    score, bias, wanted = weights.score, weights.score_bias[0], np.zeros(_FEW, np.int64)
+    end = 0
+    while end < count:
+        begin, end = end, _together(row, end, _FEW)
+        few, own = slice(begin, end), row[begin]
+        fit = _embedded(found, of, tokens, weights, ground, own, anchor[few], past[few], wanted)
+        if embeddings.shape[0]:
+            for n in range(fit):
+                embeddings[begin + of[n], tokens[n]] = found[n]
+        gelu(found[:fit], np.zeros(found.shape[1], np.float32))
+        for n in range(fit):
+            total = bias
+            for place in range(score.shape[0]):
+                total += found[n, place] * score[place, 0]
+            out[begin + of[n], tokens[n]] = total
     return out
 
 
@@ -237,23 +270,14 @@ def embeddings(
     weights: Weights, ground: Ground, row: Ints, anchor: Ints, past: Ints, tokens: Ints
 ) -> Floats:
     """Embeddings [Q, E] of one token at each anchor [Q]; zero where it does not fit."""
-    count, (width, less) = row.shape[0], weights.second.shape
-    out = np.zeros((count, weights.third.shape[1]), np.float32)
-    context, fits = np.empty((_FEW, width), np.float32), np.empty(_FEW, np.int64)
-    hidden, half = np.empty((_FEW, width), np.float32), np.empty((_FEW, less), np.float32)
-    found, asked = np.empty((_FEW, out.shape[1]), np.float32), np.flatnonzero(tokens)
-    for begin in range(0, asked.shape[0], _FEW):
-        few = asked[begin : begin + _FEW]
-        _contexts(context[: few.shape[0]], weights, ground, row[few], anchor[few], past[few])
-        fit = 0
-        for n in range(few.shape[0]):
-            q = few[n]
-            one = tokens[q : q + 1].copy()
-            some = hidden[fit:]
-            if _candidates(some, one, weights, ground, context[n], row[q], anchor[q], past[q]):
-                fits[fit] = q
-                fit += 1
-        _embeddings(found[:fit], half[:fit], hidden[:fit], weights)
+    out = np.zeros((row.shape[0], weights.third.shape[1]), np.float32)
+    of, told, found = np.empty(_FEW, np.int64), np.empty(_FEW, np.int64), np.empty_like(out[:_FEW])
+    asked = np.flatnonzero(tokens)
+    rows, end = row[asked], 0
+    while end < asked.shape[0]:
+        begin, end = end, _together(rows, end, _FEW)
+        few, own = asked[begin:end], rows[begin]
+        fit = _embedded(found, of, told, weights, ground, own, anchor[few], past[few], tokens[few])
         for n in range(fit):
-            out[fits[n]] = found[n]
+            out[few[of[n]]] = found[n]
     return out

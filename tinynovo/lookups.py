@@ -37,8 +37,8 @@ CELL_BITS = 21
 HIT_BITS = 16
 """A cell of the map of hits is 2^16 micro-Th wide."""
 
-CUT_BITS = 14
-"""A cell of the map of cuts is 2^14 micro-dalton wide."""
+CUT_BITS = 16
+"""A cell of the map of cuts is 2^16 micro-dalton wide."""
 
 
 class Cells(NamedTuple):

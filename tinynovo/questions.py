@@ -109,7 +109,8 @@ def candidates_told(
     device, count = query.device, query.numel()
     told = torch.empty(CANDIDATE_FEATURES, count, device=device).T
     fit = torch.empty(count, dtype=torch.bool, device=device)
-    known = (asked.row, asked.anchor, asked.past, query, token, torch.empty_like(query), fit)
+    cuts, ends = query.new_empty(count), query.new_empty(count, 2)
+    known = (asked.row, asked.anchor, asked.past, query, token, cuts, ends, fit)
     arrays = Asked(forwards, LIGHTEST, *(seen(part.contiguous()) for part in known))
     launch(device, tell_candidate, count, seen(told), ground(table), arrays)
     return told, fit
@@ -120,7 +121,7 @@ def anchors_told(table: PeakTable, asked: Anchors, forwards: bool) -> Tensor:
     device, count = asked.row.device, asked.row.numel()
     told = torch.empty(ANCHOR_FEATURES, count, device=device).T
     none = torch.empty(0, dtype=torch.int64, device=device)
-    known = (asked.row, asked.anchor, asked.past, none, none, none, none.bool())
+    known = (asked.row, asked.anchor, asked.past, none, none, none, none[:, None], none.bool())
     arrays = Asked(forwards, LIGHTEST, *(seen(part.contiguous()) for part in known))
     launch(device, tell_anchor, count, seen(told), ground(table), arrays)
     return told

@@ -33,6 +33,9 @@ from tinynovo.spectrum import NO_CHARGE, Spectrum, preprocess
 
 T = TypeVar("T")
 
+_PARTS, _FEWEST = 4, 8
+"""Batches that the last window is divided into, and the fewest spectra of one."""
+
 _NO_FIT = Reason(ReasonCode.NO_PEPTIDE_FITS, "no peptide fits the precursor mass")
 
 
@@ -172,7 +175,8 @@ class Sequencer:
             while window := list(islice(source, self.window)):
                 tried = [(spectrum, self._hypotheses(spectrum)) for spectrum in window]
                 order = sorted(range(len(tried)), key=lambda index: -_mass(tried[index][1]))
-                heaps = [order[begin : begin + size] for begin in range(0, len(order), size)]
+                many = size if len(window) == self.window else _few(len(window), size)
+                heaps = [order[begin : begin + many] for begin in range(0, len(order), many)]
                 told = work(some, [[tried[index] for index in heap] for heap in heaps])
                 before, begun = begun, _ordered(window, heaps, told)
                 yield from before
@@ -320,6 +324,11 @@ class Sequencer:
         """Probability that a peptide is right, and that each residue is."""
         calibration = self.frozen.calibration.get(DATABASE if closed else self.options.strategy)
         return calibration.scores(known) if calibration else uncalibrated(answer)
+
+
+def _few(count: int, size: int) -> int:
+    """Spectra of each batch of the last window: of few spectra, all threads are given some."""
+    return min(size, max(_FEWEST, -(-count // _PARTS)))
 
 
 def _ordered(

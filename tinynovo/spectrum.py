@@ -6,6 +6,7 @@ know files or torch.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from tinynovo.compiling import Floats, Ints, jit
 from tinynovo.masses import ISOTOPE_SPACING, PROTON, WATER, neutral_mass, to_udalton, udalton
 from tinynovo.reasons import Reason, ReasonCode
 
@@ -129,14 +131,24 @@ class Peaks:
         A b and a y ion of one cut do so, the one 1+ and the other 1+ or 2+. Summed over pairs, the
         root of the product of both intensities; 0 where there are none.
         """
-        mass = (self.mz - _PROTON) * np.array([[1], [2]])
-        other = self.precursor_mass + _PROTON - mass
-        above = np.minimum(self.mz.searchsorted(other), len(self.mz) - 1)
-        below = np.maximum(above - 1, 0)
-        nearer = other - self.mz[below] < self.mz[above] - other
-        place = np.where(nearer, below, above)
-        near = np.abs(self.mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other
-        return float(np.sqrt(self.intensity * self.intensity[place])[near].sum())
+        return _paired(self.mz, self.intensity, self.precursor_mass)
+
+
+@jit
+def _paired(mz: Ints, intensity: Floats, mass: int) -> float:
+    """Of `Peaks.complements`."""
+    last, total = mz.shape[0] - 1, 0.0
+    for charge in (1, 2):
+        first = mz.shape[0]
+        for peak in range(mz.shape[0]):
+            other = mass + _PROTON - charge * (mz[peak] - _PROTON)
+            while first > 0 and mz[first - 1] >= other:
+                first -= 1
+            above, below = min(first, last), max(min(first, last) - 1, 0)
+            place = below if other - mz[below] < mz[above] - other else above
+            if abs(mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other:
+                total += math.sqrt(intensity[peak] * intensity[place])
+    return total
 
 
 def preprocess(

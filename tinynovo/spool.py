@@ -20,7 +20,6 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tinynovo import __version__
@@ -49,7 +48,12 @@ def unpack(batch: pa.RecordBatch) -> list[PSM]:
 
 def spectra_in(batch: pa.RecordBatch) -> int:
     """How many spectra the rows of a batch are of."""
-    return pc.sum(pc.equal(batch["rank"], 1)).as_py() or 0
+    return int(_first(batch).sum())
+
+
+def _first(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Which rows are of rank 1."""
+    return np.asarray(batch["rank"].to_numpy(zero_copy_only=False) == 1)
 
 
 class Spools:
@@ -188,7 +192,8 @@ class Spools:
         parts = [np.zeros(0)]
         decoys: list[bool] = []
         for batch in (one for place in range(len(self.files)) for one in self.batches(place)):
-            best = pc.and_(pc.equal(batch["rank"], 1), pc.is_valid(batch["sequence"]))
+            there = np.asarray(batch["sequence"].is_valid())
+            best = pa.array(_first(batch) & there)
             parts.append(batch["score"].filter(best).to_numpy(zero_copy_only=False))
             decoys += map(is_decoy, batch["accessions"].filter(best).to_pylist())
         return np.concatenate(parts), np.array(decoys, dtype=bool)

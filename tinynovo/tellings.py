@@ -55,8 +55,8 @@ class Asked(NamedTuple):
         Spectra, cuts in micro-dalton, and the two tokens passed last, the nearer first.
     query, token : int64 [K]
         Anchors and tokens of candidates.
-    cuts : int64 [K]
-        Written to: where they lead.
+    cuts, ends : int64 [K], [K, 2]
+        Written to: where they lead, and where fragments of the middle that they make begin.
     fit : bool [K]
         Written to: whether they fit the precursor and their place.
     """
@@ -69,6 +69,7 @@ class Asked(NamedTuple):
     query: Ints
     token: Ints
     cuts: Ints
+    ends: Ints
     fit: Bits
 
 
@@ -88,13 +89,14 @@ def fits(
 
 
 @jit
-def tell_place(told: Floats, ground: Ground, row: int, anchor: int) -> None:
-    """Write what is known of the spectrum, and where in it an anchor lies, to [GLOBALS + 3]."""
-    for place in range(GLOBALS):
-        told[place] = ground.known[row, place]
-    at = np.float32(anchor) * np.float32(1e-9)
+def tell_place(told: Floats, ground: Ground, row: int, anchors: Ints) -> None:
+    """Write what is known of the spectrum, and where in it anchors [N] lie, to [N, GLOBALS + 3]."""
     whole = max(np.float32(ground.facts[row, 0]) * np.float32(1e-9), np.float32(0.05))
-    told[GLOBALS], told[GLOBALS + 1], told[GLOBALS + 2] = at, whole - at, at / whole
+    for n in range(anchors.shape[0]):
+        for place in range(GLOBALS):
+            told[n, place] = ground.known[row, place]
+        at = np.float32(anchors[n]) * np.float32(1e-9)
+        told[n, GLOBALS], told[n, GLOBALS + 1], told[n, GLOBALS + 2] = at, whole - at, at / whole
 
 
 @jit
@@ -114,13 +116,13 @@ def _tell_cut(told: Floats, ground: Ground, row: int, cut: int) -> None:
 
 @jit
 def _tell_fragments(
-    told: Floats, ground: Ground, row: int, cut: int, ends: tuple[int, int], forwards: bool
+    told: Floats, ground: Ground, row: int, cut: int, ends: Ints, forwards: bool
 ) -> None:
     """Write what is found of the fragments of the middle that a candidate makes to zeros [I]."""
     if not ends_inside(ground.facts[row, 0], cut, ground.facts[row, 3], forwards):
         return
     for fragment in range(2):
-        end = ends[0] if fragment == 0 else ends[1]
+        end = ends[fragment]
         for ion in range(2):
             query = max(abs(cut - end) + _PROTON - ion * _CO, 0)
             place, error = met(ground.mz, ground.starts, row, query, ground.window)
@@ -132,12 +134,12 @@ def _tell_fragments(
 @jit
 def tell_anchor(q: int, told: Floats, ground: Ground, asked: Asked) -> None:
     """Write what is known of an anchor to its row of [Q, ANCHOR_FEATURES]."""
-    row, anchor, own = asked.row[q], asked.anchor[q], told[q : q + 1]
+    row, own, anchors = asked.row[q], told[q : q + 1], asked.anchor[q : q + 1]
     for place in range(ANCHOR_FEATURES):
         told[q, place] = 0
-    _tell_cut(told[q], ground, row, anchor)
-    tell_seen(own[:, SEEN_AT:], ground, row, asked.anchor[q : q + 1])
-    tell_place(told[q, CUT_FEATURES:], ground, row, anchor)
+    _tell_cut(told[q], ground, row, anchors[0])
+    tell_seen(own[:, SEEN_AT:], ground, row, anchors)
+    tell_place(own[:, CUT_FEATURES:], ground, row, anchors)
 
 
 @jit
@@ -157,9 +159,10 @@ def tell_candidate(k: int, told: Floats, ground: Ground, asked: Asked) -> None:
     _tell_cut(told[k], ground, row, cut)
     tell_seen(own[:, SEEN_AT:], ground, row, cuts)
     tell_side(own[:, CUT_FEATURES:], ground, row, cuts, tokens, asked.lightest, forwards)
-    ends = far_ends(ground, row, anchor, asked.past[q], forwards)
-    _tell_fragments(told[k], ground, row, cut, ends, forwards)
-    tell_middle(own[:, ASKED:], ground, row, cuts, ends, forwards)
+    ends, past = asked.ends, asked.past
+    ends[k, 0], ends[k, 1] = far_ends(ground, row, anchor, past[q, 0], past[q, 1], forwards)
+    _tell_fragments(told[k], ground, row, cut, ends[k], forwards)
+    tell_middle(own[:, ASKED:], ground, row, cuts, ends[k : k + 1], forwards)
 
 
 @jit

@@ -61,12 +61,12 @@ the range recorded, what is known of it beside its cut, which fragments of the m
 
 
 @jit
-def add(out: Floats, weights: Floats, first: int, told: Floats, count: int) -> None:
-    """Add so many rows of weights [I, H], from the first on, times what is told, to [H]."""
+def add(out: Floats, n: int, weights: Floats, first: int, told: Floats, count: int) -> None:
+    """Add so many rows of weights [I, H], from the first on, times what is told, to row n [H]."""
     for place in range(count):
         factor = told[place]
-        for h in range(out.shape[0]):
-            out[h] += factor * weights[first + place, h]
+        for h in range(out.shape[1]):
+            out[n, h] += factor * weights[first + place, h]
 
 
 @jit
@@ -133,7 +133,7 @@ def add_cuts(out: Floats, weights: Floats, ground: Ground, row: int, cuts: Ints)
                 if place >= 0:
                     first, count, errors = of_ion(ion, rich)
                     tell_peak(told, features, row, place, count, errors, error)
-                    add(out[n], weights, first, told, count + errors)
+                    add(out, n, weights, first, told, count + errors)
             maybe >>= 1
             ion += 1
 
@@ -148,16 +148,18 @@ def _beside_head(cut: int, slack: int) -> bool:
 
 
 @jit
-def far_ends(ground: Ground, row: int, anchor: int, past: Ints, forwards: bool) -> tuple[int, int]:
+def far_ends(
+    ground: Ground, row: int, anchor: int, last: int, before: int, forwards: bool
+) -> tuple[int, int]:
     """Where fragments of the middle with one and with two tokens passed end; -1: nowhere."""
     total, slack = ground.facts[row, 0], ground.facts[row, 3]
-    one = anchor + (-MASSES[past[0]] if forwards else MASSES[past[0]])
-    two = one + (-MASSES[past[1]] if forwards else MASSES[past[1]])
+    one = anchor + (-MASSES[last] if forwards else MASSES[last])
+    two = one + (-MASSES[before] if forwards else MASSES[before])
     if forwards:
         first, second = not _beside_head(one, slack), not _beside_head(two, slack)
     else:
         first, second = total - one > slack, total - two > slack
-    return (one if past[0] and first else -1), (two if past[1] and second else -1)
+    return (one if last and first else -1), (two if before and second else -1)
 
 
 @jit
@@ -168,16 +170,20 @@ def ends_inside(total: int, cut: int, slack: int, forwards: bool) -> bool:
 
 @jit
 def tell_middle(
-    told: Floats, ground: Ground, row: int, cuts: Ints, ends: tuple[int, int], forwards: bool
+    told: Floats, ground: Ground, row: int, cuts: Ints, ends: Ints, forwards: bool
 ) -> None:
-    """Write which b fragments of the middle can be, in the range recorded, to [N, 2]."""
+    """Write which b fragments of the middle can be, in the range recorded, to [N, 2].
+
+    ``ends`` [N, 2] are those of `far_ends`.
+    """
     low, total = ground.mz[row, 0], ground.facts[row, 0]
     top, slack = ground.facts[row, 2], ground.facts[row, 3]
     for n in range(cuts.shape[0]):
         may = ends_inside(total, cuts[n], slack, forwards)
-        one, two = abs(cuts[n] - ends[0]) + _PROTON, abs(cuts[n] - ends[1]) + _PROTON
-        told[n, 0] = np.float32(may and ends[0] >= 0 and low <= one <= top)
-        told[n, 1] = np.float32(may and ends[1] >= 0 and low <= two <= top)
+        for fragment in range(2):
+            end = ends[n, fragment]
+            inside = may and end >= 0 and low <= abs(cuts[n] - end) + _PROTON <= top
+            told[n, fragment] = np.float32(inside)
 
 
 @jit
@@ -187,18 +193,21 @@ def add_middle(
     ground: Ground,
     row: int,
     cuts: Ints,
-    ends: tuple[int, int],
+    ends: Ints,
     forwards: bool,
 ) -> None:
-    """Add what is found of the fragments of the middle that candidates make to rows [N, H]."""
+    """Add what is found of the fragments of the middle that candidates make to rows [N, H].
+
+    ``ends`` [N, 2] are those of `far_ends`.
+    """
     mz, features, starts, near = ground.mz, ground.features, ground.starts, ground.near
     total, slack, window = ground.facts[row, 0], ground.facts[row, 3], ground.window
     last, told = near.shape[1] - 1, np.empty(FEW + ERRORS, np.float32)
-    for fragment in range(2):
-        end = ends[0] if fragment == 0 else ends[1]
-        if end < 0:
-            continue
-        for n in range(cuts.shape[0]):
+    for n in range(cuts.shape[0]):
+        for fragment in range(2):
+            end = ends[n, fragment]
+            if end < 0:
+                continue
             for ion in range(2):
                 query = abs(cuts[n] - end) + _PROTON - ion * _CO
                 if not near[row, min(query >> HIT_BITS, last)]:
@@ -207,7 +216,7 @@ def add_middle(
                 if place >= 0 and ends_inside(total, cuts[n], slack, forwards):
                     first = BETWEEN + (2 * fragment + ion) * (FEW + ERRORS)
                     tell_peak(told, features, row, place, FEW, ERRORS, error)
-                    add(out[n], weights, first, told, FEW + ERRORS)
+                    add(out, n, weights, first, told, FEW + ERRORS)
 
 
 @jit

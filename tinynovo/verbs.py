@@ -238,8 +238,9 @@ def _number(value: float | None) -> str:
 def simulate(arguments: Namespace) -> list[InputError]:
     """Write labelled spectra."""
     from tinynovo import config
-    from tinynovo.journeys import check_output, simulate_file
+    from tinynovo.journeys import check_output
     from tinynovo.rendering import SimulationOptions
+    from tinynovo.studies import simulate_file
 
     check_output(arguments.output, [arguments.fasta])
     options = config.load(SimulationOptions, None, arguments.set)
@@ -249,7 +250,7 @@ def simulate(arguments: Namespace) -> list[InputError]:
 
 def report(arguments: Namespace) -> list[InputError]:
     """Draw training runs."""
-    from tinynovo.journeys import review_runs
+    from tinynovo.studies import review_runs
 
     for page in review_runs(arguments.output, arguments.runs):
         print(page)
