@@ -2,9 +2,9 @@
 
 Run ``python benchmarks/speed.py --environments FOLDER`` on a machine that does nothing else (a
 quarter of an hour); writes ``results/speed.json`` and ``../docs/figures/speed.png``. The spectra
-are simulated; figures are medians of a few runs. ``first_row_seconds`` is the command with one
-spectrum: start-up, imports, weights, answer. ``spectra_per_second`` leaves that out,
-``whole_seconds`` does not.
+are simulated; figures are medians of a few runs, all commands in turn. ``first_row_seconds`` is the
+command with one spectrum: start-up, imports, weights, answer. ``spectra_per_second`` leaves that
+out, ``whole_seconds`` does not.
 
 Casanovo and InstaNovo, each in its own environment as for ``peers.py``, are timed on the first few
 of the same spectra by ``peer_speed.py``: their networks alone, of default shape, with random
@@ -36,6 +36,9 @@ FIGURE = HERE.parent / "docs" / "figures" / "speed.png"
 UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in what the system calls the size of a process."""
 
+_SOME = 8
+"""Spectra of the effort max, for each that other tools are given."""
+
 PEERS = ("casanovo", "instanovo")
 
 
@@ -44,7 +47,7 @@ def main() -> None:
     parser = arguments(__doc__.splitlines()[0], "speed.json")
     parser.add_argument("-n", "--number", type=int, default=2000, help="spectra; default: 2000")
     parser.add_argument("--few", type=int, default=16, help="spectra of other tools; default: 16")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each; default: 3")
+    parser.add_argument("--rounds", type=int, default=5, help="runs of each; default: 5")
     parser.add_argument("--environments", type=Path, help="folder of the other tools'")
     given = parser.parse_args()
     load = os.getloadavg()[0]
@@ -59,21 +62,24 @@ def main() -> None:
     del values["about"]["threads"]
     results = Results(given.output, values)
     with TemporaryDirectory() as folder:
-        one, few, many = (Path(folder, f"{name}.mgf") for name in ("one", "few", "many"))
-        for path, number in ((one, 1), (few, given.few), (many, given.number)):
+        some = given.few * _SOME
+        one, few, part, many = (Path(folder, f"{number}.mgf") for number in range(4))
+        for path, number in ((one, 1), (few, given.few), (part, some), (many, given.number)):
             tinynovo(["simulate", "-n", str(number), "--seed", "1", "-o", str(path)])
         model = ["-m", str(given.model)] if given.model else []
-        for threads in (1, 2):
-            command = ["--threads", str(threads), "--device", "cpu", *model]
-            rounds = [timed(one, many, given.number, command) for _ in range(given.rounds)]
-            values["threads"][str(threads)] = medians(rounds)
-            results.save()
-        for effort in EFFORTS:
-            command = ["--threads", "2", "--device", "cpu", "--effort", effort, *model]
-            number, spectra = (given.few, few) if effort == "max" else (given.number, many)
-            rounds = [timed(one, spectra, number, command) for _ in range(given.rounds)]
-            values["efforts"][effort] = medians(rounds)
-            results.save()
+        ways = {"1": ["--threads", "1"], "2": ["--threads", "2"]}
+        ways |= {effort: [*ways["2"], "--effort", effort] for effort in EFFORTS}
+        del ways["default"]
+        rounds: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
+        for _ in range(given.rounds):
+            for way, options in ways.items():
+                number, spectra = (some, part) if way == "max" else (given.number, many)
+                command = [*options, "--device", "cpu", *model]
+                rounds[way].append(timed(one, spectra, number, command))
+        found = {way: summary(each) for way, each in rounds.items()}
+        values["threads"] = {way: found[way] for way in ("1", "2")}
+        values["efforts"] = {effort: found.get(effort, found["2"]) for effort in EFFORTS}
+        results.save()
         if given.environments:
             for peer in PEERS:
                 program = given.environments / peer / "bin" / "python"
@@ -98,9 +104,10 @@ def timed(one: Path, many: Path, number: int, command: list[str]) -> dict[str, f
     return found
 
 
-def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    """Of every figure."""
-    return {name: median(found[name] for found in rounds) for name in rounds[0]}
+def summary(rounds: list[dict[str, float]]) -> dict[str, Any]:
+    """The median of every figure, and the speed of each run."""
+    each = [found["spectra_per_second"] for found in rounds]
+    return {name: median(found[name] for found in rounds) for name in rounds[0]} | {"runs": each}
 
 
 def pairs(
@@ -146,23 +153,23 @@ def measured(spectra: Path, arguments: list[str]) -> tuple[float, float]:
 
 
 def draw(values: dict[str, Any]) -> None:
-    """Bars of spectra a second."""
+    """Bars of spectra a second, and a line from the slowest run to the fastest."""
     from matplotlib.figure import Figure
 
-    rows = [
-        (f"tinynovo {effort}, 2 threads", found["spectra_per_second"], COLOURS[0])
-        for effort, found in values["efforts"].items()
-    ]
-    own = values["threads"]["1"]["spectra_per_second"]
-    rows.append(("tinynovo default, 1 thread", own, COLOURS[0]))
+    own = {f"tinynovo {effort}, 2 threads": found for effort, found in values["efforts"].items()}
+    own["tinynovo default, 1 thread"] = values["threads"]["1"]
+    rows = [(name, found["runs"], COLOURS[0]) for name, found in own.items()]
     for peer, found in values["peers"].items():
-        name = f"{peer}'s network, 1 thread"
-        rows.append((name, found["spectra_per_second"], COLOURS[1]))
-    rows.sort(key=lambda row: row[1])
+        each = [other for _, other in found["rounds"]]
+        rows.append((f"{peer}'s network, 1 thread", each, COLOURS[1]))
+    rows.sort(key=lambda row: median(row[1]))
     figure = Figure(figsize=(7, 0.5 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    names, rates, colours = zip(*rows, strict=True)
+    names, runs, colours = zip(*rows, strict=True)
+    rates = [median(each) for each in runs]
     axes.barh(names, rates, color=colours)
+    for place, each in enumerate(runs):
+        axes.plot([min(each), max(each)], [place, place], color="black", lw=1)
     axes.bar_label(axes.containers[0], fmt="%.2g", padding=3, fontsize=8)
     axes.set(xscale="log", xlabel="spectra a second")
     FIGURE.parent.mkdir(parents=True, exist_ok=True)

@@ -170,6 +170,25 @@ def test_the_size_of_batches_is_among_the_settings() -> None:
     assert tested.window == 4 * 128
 
 
+@pytest.mark.parametrize(
+    ("count", "sizes"),
+    [(3, [3]), (9, [8, 1]), (17, [8, 8, 1]), (45, [12, 12, 12, 9]), (64, [16] * 4)],
+)
+def test_few_spectra_are_divided_among_threads(
+    count: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def nothing(self: Sequencer, found: list[object], *_: object) -> list[list[object]]:
+        given.append(len(found))
+        return [[] for _ in found]
+
+    monkeypatch.setattr(Sequencer, "_answers", nothing)
+    told = list(sequencer(predict_batch_size=16).explore(ladder("GASPVTK") for _ in range(count)))
+    assert len(told) == count
+    assert sorted(given, reverse=True) == sizes
+
+
 def calibrated(**weights: float) -> Sequencer:
     """A sequencer whose scores are logistic in one fact or other."""
     one = loaded()

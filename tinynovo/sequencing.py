@@ -169,13 +169,15 @@ class Sequencer:
             pairs = zip(batch, answers, strict=True)
             return [tell(spectrum, found) for (spectrum, _), found in pairs]
 
-        source, size = iter(spectra), self.options.together(self.solver.device.type)
+        device, source = self.solver.device.type, iter(spectra)
+        size = self.options.together(device)
         begun: Iterator[tuple[Spectrum, T]] = iter(())
         with self.solver.workers() as work:
             while window := list(islice(source, self.window)):
                 tried = [(spectrum, self._hypotheses(spectrum)) for spectrum in window]
                 order = sorted(range(len(tried)), key=lambda index: -_mass(tried[index][1]))
-                many = size if len(window) == self.window else _few(len(window), size)
+                last = device == "cpu" and len(window) < self.window
+                many = _few(len(window), size) if last else size
                 heaps = [order[begin : begin + many] for begin in range(0, len(order), many)]
                 told = work(some, [[tried[index] for index in heap] for heap in heaps])
                 before, begun = begun, _ordered(window, heaps, told)
