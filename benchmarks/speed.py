@@ -68,8 +68,8 @@ def main() -> None:
             tinynovo(["simulate", "-n", str(number), "--seed", "1", "-o", str(path)])
         model = ["-m", str(given.model)] if given.model else []
         ways = {"1": ["--threads", "1"], "2": ["--threads", "2"]}
-        ways |= {effort: [*ways["2"], "--effort", effort] for effort in EFFORTS}
-        del ways["default"]
+        others = [effort for effort in EFFORTS if effort != "default"]
+        ways |= {effort: [*ways["2"], "--effort", effort] for effort in others}
         rounds: dict[str, list[dict[str, float]]] = {way: [] for way in ways}
         for _ in range(given.rounds):
             for way, options in ways.items():

@@ -144,7 +144,8 @@ def _paired(mz: Ints, intensity: Floats, mass: int) -> float:
             other = mass + _PROTON - charge * (mz[peak] - _PROTON)
             while first > 0 and mz[first - 1] >= other:
                 first -= 1
-            above, below = min(first, last), max(min(first, last) - 1, 0)
+            above = min(first, last)
+            below = max(above - 1, 0)
             place = below if other - mz[below] < mz[above] - other else above
             if abs(mz[place] - other) <= _PAIR_WINDOW + _PAIR_SHARE * other:
                 total += math.sqrt(intensity[peak] * intensity[place])

@@ -96,9 +96,8 @@ class Wave:
         self.best = self._real().fill_(float(NOTHING))
         self.count, self.first, self.ends = self._whole(), self._whole(), self._whole()
         self.begin, self.parts = torch.zeros_like(self.place), dict[int, _Questions]()
-        most = (
-            self.rows * self.beams + _PARTS[0]
-        )  # the last part may reach beyond the last question
+        # The last part may reach beyond the last question.
+        most = self.rows * self.beams + _PARTS[0]
         self.front, self.queue = self._front(), _Questions(most, self.device)
         self.begin_seen = seen(self.begin)
         known = (seen(window), seen(self.least), permitted.rules(), options.limits)
