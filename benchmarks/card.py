@@ -386,6 +386,7 @@ def throughput(results: Mapping[str, Any]) -> list[str]:
         "## Speed",
         "",
         f"`tinynovo sequence` as a whole command, {results['spectra']:,} simulated spectra, "
+        "fewer with `max`, "
         f"{about['cpus']} processors of an {about['machine']}, {about['system']}:",
         "",
         *table(header, rows),
